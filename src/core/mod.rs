@@ -1,0 +1,39 @@
+//! The functional core: which backend takes a request, and what is known of its health.
+//!
+//! # Layout
+//!
+//! Read in this order:
+//!
+//! - [`session`]: what a client sent becomes a [`SessionKey`];
+//! - [`hash`]: a key and the names of the backends become a preference order;
+//! - [`health`]: what was seen of a backend becomes its state;
+//! - [`backend`]: one backend's identity, state and load;
+//! - [`round_robin`]: whose turn it is, for requests without a session;
+//! - [`displaced`]: the sessions that are away from home;
+//! - [`pool`]: all of it together, `select`;
+//! - [`budget`]: how many retries the moment allows;
+//! - [`usage`]: prompt and cached tokens, read from the end of a response.
+//!
+//! # Invariants
+//!
+//! Nothing here does I/O, reads a clock, logs or counts a metric: time comes in as [`Millis`], facts go out as
+//! values. The same calls give the same answers, so a simulation with a seed can replay any of them.
+
+pub mod backend;
+pub mod budget;
+pub mod displaced;
+pub mod hash;
+pub mod health;
+pub mod pool;
+pub mod round_robin;
+pub mod session;
+pub mod usage;
+
+pub use backend::{Backend, InFlight};
+pub use hash::Seed;
+pub use health::{Cause, Observation, State, Thresholds, Transition};
+pub use pool::{Affinity, Pool, Selection, Tried};
+pub use session::SessionKey;
+
+/// Milliseconds since some fixed moment, the same one in all calls to a pool.
+pub type Millis = u64;

@@ -1,0 +1,140 @@
+//! Prompt and cached tokens, as backends report them at the end of a response.
+//!
+//! A stream is never held back for this: its last kilobytes are copied while it passes, and read when it is over.
+//! That is enough for every server we know: OpenAI's `usage` object is the last thing of a JSON body or the last
+//! event of a stream, and llama-server adds `timings` beside it.
+
+use memchr::memmem;
+
+/// What a backend said of one prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Those of them that were in the KV cache; at most `prompt`. 0 if the backend does not say.
+    pub cached: u64,
+}
+
+/// The last bytes of a response, at least [`KEPT`] of them once so many have passed.
+#[derive(Debug, Default)]
+pub struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Notes the next piece of the response.
+    pub fn push(&mut self, piece: &[u8]) {
+        if piece.len() >= KEPT {
+            self.0.clear();
+            self.0.extend_from_slice(&piece[piece.len() - KEPT..]);
+            return;
+        }
+        if self.0.len() + piece.len() > 2 * KEPT {
+            self.0.drain(..self.0.len() - KEPT);
+        }
+        self.0.extend_from_slice(piece);
+    }
+
+    /// The usage figures in the bytes noted so far.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        read(&self.0)
+    }
+}
+
+/// How many bytes of the end are looked at. The largest usage event seen of llama-server or vLLM has about 900.
+pub const KEPT: usize = 4096;
+
+/// Reads the last usage figures in a piece of JSON or of an event stream.
+///
+/// It looks for keys, not for structure: a quoted key inside a string would have its quotes escaped, so a chat about
+/// `"prompt_tokens": 7` is not mistaken for usage.
+#[must_use]
+pub fn read(text: &[u8]) -> Option<Usage> {
+    let number = |key: &str| last_number(text, key);
+    let computed_and_cached = || Some((number("\"prompt_n\"")?, number("\"cache_n\"")?));
+    let prompt = number("\"prompt_tokens\"").or_else(|| number("\"input_tokens\""));
+    let cached = number("\"cached_tokens\"");
+    let (prompt, cached) = match (prompt, cached) {
+        (Some(prompt), Some(cached)) => (prompt, cached),
+        (Some(prompt), None) => (prompt, computed_and_cached().map_or(0, |(_, cached)| cached)),
+        (None, _) => computed_and_cached().map(|(computed, cached)| (computed.saturating_add(cached), cached))?,
+    };
+    Some(Usage { prompt, cached: cached.min(prompt) })
+}
+
+/// The number after the last `key` (given with its quotes) that is a key of an object.
+fn last_number(text: &[u8], key: &str) -> Option<u64> {
+    memmem::rfind_iter(text, key.as_bytes()).find_map(|at| {
+        let inside_a_string = at > 0 && text[at - 1] == b'\\';
+        if inside_a_string { None } else { number_of(&text[at + key.len()..]) }
+    })
+}
+
+/// The number in `: 123`, if that is how `text` begins.
+fn number_of(text: &[u8]) -> Option<u64> {
+    let text = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LLAMA_STREAM: &str = concat!(
+        r#"data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],"created":1,"id":"x","model":"m","#,
+        r#""object":"chat.completion.chunk","usage":{"completion_tokens":8,"prompt_tokens":3020,"total_tokens":3028,"#,
+        r#""prompt_tokens_details":{"cached_tokens":2956}},"timings":{"cache_n":2956,"prompt_n":64,"prompt_ms":7.1}}"#,
+        "\n\ndata: [DONE]\n\n"
+    );
+
+    #[test]
+    fn both_servers_json_and_streams() {
+        let read = |text: &str| read(text.as_bytes()).map(|usage| (usage.prompt, usage.cached));
+        assert_eq!(read(LLAMA_STREAM), Some((3020, 2956)));
+        let timings_only = r#"data: {"choices":[],"timings":{"cache_n":2956,"prompt_n":64,"predicted_n":8}}"#;
+        assert_eq!(read(timings_only), Some((3020, 2956)));
+        let vllm = r#"{"usage": {"prompt_tokens": 3018, "total_tokens": 3020, "prompt_tokens_details": {"cached_tokens": 2944}}}"#;
+        assert_eq!(read(vllm), Some((3018, 2944)));
+        let vllm_without_flag = r#"{"usage":{"prompt_tokens":3018,"total_tokens":3020,"prompt_tokens_details":null}}"#;
+        assert_eq!(read(vllm_without_flag), Some((3018, 0)));
+        let responses = r#"{"usage":{"input_tokens":50,"input_tokens_details":{"cached_tokens":48},"output_tokens":2}}"#;
+        assert_eq!(read(responses), Some((50, 48)));
+        assert_eq!(read("data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), None);
+    }
+
+    #[test]
+    fn a_chat_about_usage_is_not_usage() {
+        assert_eq!(read(br#"{"content":"try {\"prompt_tokens\": 7, \"cached_tokens\": 7}"}"#), None);
+        assert_eq!(read(br#"{"content":"\"prompt_tokens\":7","usage":{"prompt_tokens":9}}"#).map(|u| u.prompt), Some(9));
+    }
+
+    #[test]
+    fn running_figures_count_once_the_last_ones() {
+        let running = br#"data: {"usage":{"prompt_tokens":5}} data: {"usage":{"prompt_tokens":6}}"#;
+        assert_eq!(read(running), Some(Usage { prompt: 6, cached: 0 }));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(noise in "[a-z\"{}:,\\\\0-9]{0,9000}", cuts in prop::collection::vec(1usize..600, 1..80)) {
+            let text = format!("{noise}\n\n{LLAMA_STREAM}");
+            let mut tail = Tail::default();
+            let mut rest = text.as_bytes();
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                tail.push(piece);
+                rest = after;
+                if rest.is_empty() { break; }
+            }
+            prop_assert_eq!(tail.usage(), Some(Usage { prompt: 3020, cached: 2956 }));
+            prop_assert!(tail.0.len() <= 2 * KEPT);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+            let _ = read(&bytes);
+        }
+    }
+}
