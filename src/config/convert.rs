@@ -1,0 +1,150 @@
+//! From what is written to what is meant: the file's top level. Every field is converted before the first error ends a section.
+
+use std::net::SocketAddr;
+
+use serde_yaml::Value;
+
+use super::at::At;
+use super::check::{address, positive, session_header, size, within};
+use super::convert_pool::pools;
+use super::errors::ConfigError;
+use super::file::{AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ShutdownSection, schema};
+use super::keys::Keys;
+use super::lenient::Lenient;
+use super::node::{Node, Step};
+use super::{Admin, Affinity, Config, Limits, Listener, SessionHeader, Shutdown};
+
+const TIB: (u64, &str) = (1 << 40, "1024GiB");
+
+/// `None`, or a value not to be used, after at least one problem.
+pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Config> {
+    let value = Keys::new(&schema(), problems).check(root);
+    let file = read(value, root, problems)?;
+    let at = &mut At::new(root, problems);
+
+    let listeners = at.list("listeners", file.listeners, 64, listener);
+    let admin = admin(file.admin, at);
+    let affinity = at.section("affinity", file.affinity, affinity);
+    let pools = pools(file.pools, at);
+    let limits = at.section("limits", file.limits, limits);
+    let shutdown = at.section("shutdown", file.shutdown, shutdown);
+    let access_log = at.key("access_log", file.access_log, Ok);
+
+    let listeners = listeners.unwrap_or_default();
+    distinct_addresses(&listeners, at);
+    apart(admin.as_ref().and_then(Option::as_ref), &listeners, at);
+    let listeners: Option<Vec<Listener>> = listeners.into_iter().collect();
+    Some(Config {
+        listeners: listeners?,
+        admin: admin?,
+        affinity: affinity?,
+        pools: pools?,
+        limits: limits?,
+        shutdown: shutdown?,
+        access_log: access_log?,
+    })
+}
+
+fn read(value: Value, root: &Node, problems: &mut Vec<ConfigError>) -> Option<File> {
+    // `Keys` has removed what could fail here.
+    serde_yaml::from_value(value).map_err(|error| problems.push(ConfigError::at(root.position, error.to_string()))).ok()
+}
+
+fn listener(file: ListenerSection, at: &mut At<'_>) -> Option<Listener> {
+    Some(Listener { address: at.key("address", file.address, address)? })
+}
+
+/// `Some(None)` where the file has no admin listener.
+fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Option<Admin>> {
+    if file.is_absent() {
+        return Some(None);
+    }
+    at.section("admin", file, |file, at| Some(Some(Admin { address: at.key("address", file.address, address)? })))
+}
+
+/// No two listeners can be bound to overlapping addresses.
+fn distinct_addresses(listeners: &[Option<Listener>], at: &mut At<'_>) {
+    for (index, listener) in listeners.iter().enumerate() {
+        let Some(Listener { address }) = listener else { continue };
+        if let Some(first) = taken_by(*address, &listeners[..index]) {
+            let path = [Step::Key("listeners".into()), Step::Index(index), Step::Key("address".into())];
+            at.error(&path, format!("`{address}` is taken by listeners[{first}]"));
+        }
+    }
+}
+
+fn apart(admin: Option<&Admin>, listeners: &[Option<Listener>], at: &mut At<'_>) {
+    let Some(Admin { address }) = admin else { return };
+    if let Some(first) = taken_by(*address, listeners) {
+        let message =
+            format!("`{address}` is taken by listeners[{first}]: the admin listener needs an address of its own");
+        at.error(&[Step::Key("admin".into()), Step::Key("address".into())], message);
+    }
+}
+
+fn taken_by(address: SocketAddr, listeners: &[Option<Listener>]) -> Option<usize> {
+    listeners.iter().position(|other| other.as_ref().is_some_and(|other| overlap(other.address, address)))
+}
+
+/// Whether binding one keeps the other from being bound. The system gives every port 0 another port.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_host =
+        a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() == b.port() && a.port() != 0 && same_host
+}
+
+fn affinity(file: AffinitySection, at: &mut At<'_>) -> Option<Affinity> {
+    let headers = headers(file.headers, at);
+    let max_length = at.key("max_length", file.max_length, within(1..=16384));
+    let hash_seed = at.key("hash_seed", file.hash_seed, |seed| {
+        if seed.len() > 1024 { Err("is longer than 1024 bytes".into()) } else { Ok(seed) }
+    });
+    let policy = at.key("policy", file.policy, Ok);
+    let return_home = at.key("return_home", file.return_home, Ok);
+    let idle_ttl = at.key("idle_ttl", file.idle_ttl, positive);
+    let max_displaced = at.key("max_displaced", file.max_displaced, within(1..=10_000_000));
+    Some(Affinity {
+        headers: headers?,
+        max_length: max_length?,
+        hash_seed: hash_seed?,
+        policy: policy?,
+        return_home: return_home?,
+        idle_ttl: idle_ttl?,
+        max_displaced: max_displaced?,
+    })
+}
+
+fn headers(names: Lenient<Vec<Lenient<String>>>, at: &mut At<'_>) -> Option<Vec<SessionHeader>> {
+    let headers =
+        at.list("headers", names, 16, |name, at| session_header(name).map_or_else(|message| at.note(message), Some))?;
+    for (index, header) in headers.iter().enumerate() {
+        let Some(header) = header else { continue };
+        let earlier =
+            headers[..index].iter().position(|other| other.as_ref().is_some_and(|other| other.name == header.name));
+        if let Some(first) = earlier {
+            let message = format!("`{}` is headers[{first}] again: names are case-insensitive", header.written);
+            at.error(&[Step::Key("headers".into()), Step::Index(index)], message);
+        }
+    }
+    headers.into_iter().collect()
+}
+
+fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
+    let max_body = at.key("max_body", file.max_body, size((1, "1B"), TIB));
+    let max_header_bytes =
+        at.key("max_header_bytes", file.max_header_bytes, size((1 << 10, "1KiB"), (1 << 20, "1MiB")));
+    let memory_for_retry_bodies = at.key("memory_for_retry_bodies", file.memory_for_retry_bodies, size((0, "0B"), TIB));
+    let max_connections = at.key("max_connections", file.max_connections, within(1..=1_000_000));
+    let header_timeout = at.key("header_timeout", file.header_timeout, positive);
+    Some(Limits {
+        max_body: max_body?,
+        max_header_bytes: max_header_bytes?,
+        memory_for_retry_bodies: memory_for_retry_bodies?,
+        max_connections: max_connections?,
+        header_timeout: header_timeout?,
+    })
+}
+
+fn shutdown(file: ShutdownSection, at: &mut At<'_>) -> Option<Shutdown> {
+    Some(Shutdown { drain_timeout: at.key("drain_timeout", file.drain_timeout, |span| Ok(span.0))? })
+}

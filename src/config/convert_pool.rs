@@ -1,0 +1,153 @@
+//! From what is written to what is meant: pools and backends.
+
+use super::at::At;
+use super::check::{backend_name, name, or_unlimited, origin, path, positive, size, within};
+use super::file::{BackendSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, TimeoutsSection};
+use super::lenient::Lenient;
+use super::node::Step;
+use super::units::Span;
+use super::{Backend, HealthCheck, Origin, Pool, Retry, Timeouts};
+
+/// Far more than a pool needs: placement looks at every backend for each request.
+const MOST_BACKENDS: usize = 4096;
+
+/// Exactly one.
+pub(super) fn pools(file: Lenient<Vec<Lenient<PoolSection>>>, at: &mut At<'_>) -> Option<Vec<Pool>> {
+    let pools = at.list("pools", file, 1024, pool)?;
+    if pools.len() > 1 {
+        at.error(
+            &[Step::Key("pools".into()), Step::Index(1)],
+            "several pools need `routes`, which are not yet supported: keep one pool".into(),
+        );
+        return None;
+    }
+    pools.into_iter().collect()
+}
+
+fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
+    let name = at.key("name", file.name, name);
+    let balance = at.key("balance", file.balance, Ok);
+    let overload = at.section("overload", file.overload, overload_is_off);
+    let fail_open = at.key("fail_open", file.fail_open, Ok);
+    let health_check = at.section("health_check", file.health_check, health_check);
+    let timeouts = at.section("timeouts", file.timeouts, timeouts);
+    let retry = at.section("retry", file.retry, retry);
+    let backends = backends(file.backends, at);
+    overload?;
+    Some(Pool {
+        name: name?,
+        balance: balance?,
+        fail_open: fail_open?,
+        health_check: health_check?,
+        timeouts: timeouts?,
+        retry: retry?,
+        backends: backends?,
+    })
+}
+
+fn overload_is_off(file: OverloadSection, at: &mut At<'_>) -> Option<()> {
+    let off =
+        |is_off: bool, zero: &str| if is_off { Ok(()) } else { Err(format!("not yet supported: only `{zero}` (off)")) };
+    let max_in_flight = at.key("max_in_flight", file.max_in_flight, |count| off(count == 0, "0"));
+    let balance_factor = at.key("balance_factor", file.balance_factor, |factor| off(factor == 0.0, "0"));
+    let balance_floor = at.key("balance_floor", file.balance_floor, |count| off(count == 0, "0"));
+    let queue_wait = at.key("queue_wait", file.queue_wait, |Span(wait)| off(wait.is_zero(), "0s"));
+    max_in_flight.and(balance_factor).and(balance_floor).and(queue_wait)
+}
+
+fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck> {
+    let kind = at.key("type", file.kind, Ok);
+    let path = at.key("path", file.path, path);
+    let interval = at.key("interval", file.interval, |Span(interval)| {
+        if interval.as_millis() < 10 { Err("is shorter than `10ms`".into()) } else { Ok(interval) }
+    });
+    let timeout = at.key("timeout", file.timeout, positive);
+    let healthy_threshold = at.key("healthy_threshold", file.healthy_threshold, within(1..=1000));
+    let unhealthy_threshold = at.key("unhealthy_threshold", file.unhealthy_threshold, within(1..=1000));
+    Some(HealthCheck {
+        kind: kind?,
+        path: path?,
+        interval: interval?,
+        timeout: timeout?,
+        healthy_threshold: healthy_threshold?,
+        unhealthy_threshold: unhealthy_threshold?,
+    })
+}
+
+fn timeouts(file: TimeoutsSection, at: &mut At<'_>) -> Option<Timeouts> {
+    let connect = at.key("connect", file.connect, positive);
+    let first_byte = at.key("first_byte", file.first_byte, or_unlimited);
+    let idle = at.key("idle", file.idle, or_unlimited);
+    let total = at.key("total", file.total, or_unlimited);
+    let keep_alive = at.key("keep_alive", file.keep_alive, positive);
+    Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle?, total: total?, keep_alive: keep_alive? })
+}
+
+fn retry(file: RetrySection, at: &mut At<'_>) -> Option<Retry> {
+    let max_attempts = at.key("max_attempts", file.max_attempts, within(1..=16));
+    let max_body = at.key("max_body", file.max_body, size((0, "0B"), (1 << 30, "1GiB")));
+    let budget = at.key("budget", file.budget, |share| Ok(share.0));
+    Some(Retry { max_attempts: max_attempts?, max_body: max_body?, budget: budget? })
+}
+
+/// A backend as far as it could be converted: names are compared whatever else is wrong.
+struct Entry {
+    name: Option<String>,
+    /// The name is in the file, not taken from the url.
+    named: bool,
+    backend: Option<Backend>,
+}
+
+fn backends(file: Lenient<Vec<Lenient<BackendSection>>>, at: &mut At<'_>) -> Option<Vec<Backend>> {
+    let entries = at.list("backends", file, MOST_BACKENDS, |file, at| Some(entry(file, at)))?;
+    distinct_names(&entries, at);
+    entries.into_iter().map(|entry| entry?.backend).collect()
+}
+
+fn entry(file: BackendSection, at: &mut At<'_>) -> Entry {
+    let written = at.optional("name", file.name, backend_name);
+    let named = !matches!(written, Some(None));
+    let origin = at.key("url", file.url, origin);
+    let weight = at.key("weight", file.weight, |weight| match weight {
+        0 => Err("0 is not a weight: to take a backend out of service, write `draining: true` or drain it on the admin listener".into()),
+        _ => within(1..=1000)(weight),
+    });
+    let priority = at.key("priority", file.priority, within(0..=1000));
+    let server = at.key("server", file.server, Ok);
+    let draining = at.key("draining", file.draining, Ok);
+
+    let name = match written {
+        Some(None) => origin.as_ref().and_then(|origin| default_name(origin, at)),
+        written => written.flatten(),
+    };
+    let backend = || {
+        Some(Backend {
+            name: name.clone()?,
+            origin: origin?,
+            weight: weight?,
+            priority: priority?,
+            server: server?,
+            draining: draining?,
+        })
+    };
+    Entry { backend: backend(), name, named }
+}
+
+fn default_name(origin: &Origin, at: &mut At<'_>) -> Option<String> {
+    match backend_name(origin.authority()) {
+        Ok(name) => Some(name),
+        Err(message) => at.note(format!("needs a `name`: the one from the url {message}")),
+    }
+}
+
+fn distinct_names(entries: &[Option<Entry>], at: &mut At<'_>) {
+    for (index, entry) in entries.iter().enumerate() {
+        let Some(Entry { name: Some(name), named, .. }) = entry else { continue };
+        let same = |other: &Option<Entry>| other.as_ref().is_some_and(|other| other.name.as_ref() == Some(name));
+        let Some(first) = entries[..index].iter().position(same) else { continue };
+        let (key, advice) =
+            if *named { ("name", "names are identities") } else { ("url", "give one of them a `name`") };
+        let path = [Step::Key("backends".into()), Step::Index(index), Step::Key(key.into())];
+        at.error(&path, format!("`{name}` is the name of backends[{first}] already: {advice}"));
+    }
+}

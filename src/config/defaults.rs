@@ -1,0 +1,146 @@
+//! Every default of the config file, in one place: the parser and the schema take them from here.
+
+use std::time::Duration;
+
+use super::file::{
+    AdminSection, AffinitySection, BackendSection, File, HealthCheckSection, LimitsSection, ListenerSection,
+    OverloadSection, PoolSection, RetrySection, ShutdownSection, TimeoutsSection,
+};
+use super::lenient::Lenient;
+use super::units::{Share, Size, Span};
+use super::{AccessLog, Balance, Policy, ProbeKind, ReturnHome, ServerKind};
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listeners: Lenient::Absent,
+            admin: Lenient::Absent,
+            affinity: good(AffinitySection::default()),
+            pools: Lenient::Absent,
+            limits: good(LimitsSection::default()),
+            shutdown: good(ShutdownSection::default()),
+            access_log: good(AccessLog::Off),
+        }
+    }
+}
+
+impl Default for ListenerSection {
+    fn default() -> Self {
+        Self { address: Lenient::Absent }
+    }
+}
+
+impl Default for AdminSection {
+    fn default() -> Self {
+        Self { address: Lenient::Absent }
+    }
+}
+
+impl Default for AffinitySection {
+    fn default() -> Self {
+        Self {
+            headers: good(vec![good("X-Session-Id".to_owned())]),
+            max_length: good(256),
+            hash_seed: good(String::new()),
+            policy: good(Policy::ConsistentHash),
+            return_home: good(ReturnHome::WhenIdle),
+            idle_ttl: seconds(600),
+            max_displaced: good(100_000),
+        }
+    }
+}
+
+impl Default for PoolSection {
+    fn default() -> Self {
+        Self {
+            name: Lenient::Absent,
+            balance: good(Balance::RoundRobin),
+            overload: good(OverloadSection::default()),
+            fail_open: good(true),
+            health_check: good(HealthCheckSection::default()),
+            timeouts: good(TimeoutsSection::default()),
+            retry: good(RetrySection::default()),
+            backends: Lenient::Absent,
+        }
+    }
+}
+
+impl Default for OverloadSection {
+    fn default() -> Self {
+        Self { max_in_flight: good(0), balance_factor: good(0.0), balance_floor: good(0), queue_wait: seconds(0) }
+    }
+}
+
+impl Default for HealthCheckSection {
+    fn default() -> Self {
+        Self {
+            kind: good(ProbeKind::Http),
+            path: good("/health".to_owned()),
+            interval: seconds(2),
+            timeout: seconds(1),
+            healthy_threshold: good(2),
+            unhealthy_threshold: good(3),
+        }
+    }
+}
+
+impl Default for TimeoutsSection {
+    fn default() -> Self {
+        Self {
+            connect: seconds(2),
+            first_byte: seconds(0),
+            idle: seconds(300),
+            total: seconds(0),
+            keep_alive: seconds(4),
+        }
+    }
+}
+
+impl Default for RetrySection {
+    fn default() -> Self {
+        Self { max_attempts: good(3), max_body: mebibytes(4), budget: good(Share(0.2)) }
+    }
+}
+
+impl Default for BackendSection {
+    fn default() -> Self {
+        Self {
+            name: Lenient::Absent,
+            url: Lenient::Absent,
+            weight: good(1),
+            priority: good(0),
+            server: good(ServerKind::LlamaServer),
+            draining: good(false),
+        }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            max_body: mebibytes(64),
+            max_header_bytes: good(Size(64 << 10)),
+            memory_for_retry_bodies: mebibytes(256),
+            max_connections: good(10_000),
+            header_timeout: seconds(30),
+        }
+    }
+}
+
+impl Default for ShutdownSection {
+    fn default() -> Self {
+        Self { drain_timeout: seconds(300) }
+    }
+}
+
+fn good<T>(value: T) -> Lenient<T> {
+    Lenient::Good(value)
+}
+
+fn seconds(count: u64) -> Lenient<Span> {
+    good(Span(Duration::from_secs(count)))
+}
+
+fn mebibytes(count: u64) -> Lenient<Size> {
+    good(Size(count << 20))
+}

@@ -1,0 +1,242 @@
+//! The config file as it is written: one struct per section, one field per key; `defaults.rs` has the defaults.
+//!
+//! The doc comments are what `ingle schema` tells editors. Bounds are checked in `convert`; the schema repeats them for editors.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::lenient::Lenient;
+use super::units::{Share, Size, Span};
+use super::{AccessLog, Balance, Policy, ProbeKind, ReturnHome, ServerKind};
+
+type List<T> = Lenient<Vec<Lenient<T>>>;
+
+/// The JSON Schema of the config file.
+///
+/// It describes exactly the keys that are read: the parser finds unknown keys with it.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(File).to_value()
+}
+
+/// The config file of the ingle gateway.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "ingle", extend("required" = ["listeners", "pools"]))]
+pub(super) struct File {
+    /// Where clients connect (HTTP/1.1 and h2c).
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 64))]
+    pub(super) listeners: List<ListenerSection>,
+    /// The admin listener: metrics, health, status page, drain. Absent: none.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) admin: Lenient<AdminSection>,
+    /// How sessions are recognised and placed.
+    pub(super) affinity: Lenient<AffinitySection>,
+    /// The pools of backends: exactly one until there are routes.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 1))]
+    pub(super) pools: List<PoolSection>,
+    /// Bounds on what clients may use.
+    pub(super) limits: Lenient<LimitsSection>,
+    /// How the process ends.
+    pub(super) shutdown: Lenient<ShutdownSection>,
+    /// One line per request on standard error.
+    pub(super) access_log: Lenient<AccessLog>,
+}
+
+/// A traffic listener.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Listener", extend("required" = ["address"]))]
+pub(super) struct ListenerSection {
+    /// IP:PORT to bind, such as 0.0.0.0:8080 or [::]:8080.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) address: Lenient<String>,
+}
+
+/// The admin listener.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Admin", extend("required" = ["address"]))]
+pub(super) struct AdminSection {
+    /// IP:PORT to bind, such as 127.0.0.1:9180; never a traffic listener's.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) address: Lenient<String>,
+}
+
+/// How sessions are recognised and placed.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Affinity")]
+pub(super) struct AffinitySection {
+    /// Request headers that may carry the session; the first present one wins. Case-insensitive.
+    #[schemars(length(min = 1, max = 16))]
+    pub(super) headers: List<String>,
+    /// A longer or malformed value is no session. In bytes.
+    #[schemars(range(min = 1, max = 16384))]
+    pub(super) max_length: Lenient<u64>,
+    /// Mixed into the placement hash: share it between replicas; keeps clients from aiming at a backend.
+    #[schemars(length(max = 1024))]
+    pub(super) hash_seed: Lenient<String>,
+    /// How a session's backend is chosen.
+    pub(super) policy: Lenient<Policy>,
+    /// When a session that failed over returns to its home.
+    pub(super) return_home: Lenient<ReturnHome>,
+    /// A session silent for longer has a cold cache anyway.
+    pub(super) idle_ttl: Lenient<Span>,
+    /// The most sessions remembered as being away from home.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_displaced: Lenient<u64>,
+}
+
+/// A set of backends and how to select among them.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Pool", extend("required" = ["name", "backends"]))]
+pub(super) struct PoolSection {
+    /// A label in metrics and logs.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 255))]
+    pub(super) name: Lenient<String>,
+    /// How requests without a session are spread.
+    pub(super) balance: Lenient<Balance>,
+    /// Bounded load and waiting at home. Not yet supported: every value is off.
+    pub(super) overload: Lenient<OverloadSection>,
+    /// Nobody available: try the preference order anyway.
+    pub(super) fail_open: Lenient<bool>,
+    /// How backends are probed.
+    pub(super) health_check: Lenient<HealthCheckSection>,
+    /// How long an attempt may take.
+    pub(super) timeouts: Lenient<TimeoutsSection>,
+    /// Which requests are tried again.
+    pub(super) retry: Lenient<RetrySection>,
+    /// The servers.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub(super) backends: List<BackendSection>,
+}
+
+/// Bounded load and waiting at home. Not yet supported: every value is off.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Overload")]
+pub(super) struct OverloadSection {
+    /// The most requests in flight at one backend. Not yet supported: 0.
+    #[schemars(range(max = 0))]
+    pub(super) max_in_flight: Lenient<u64>,
+    /// How far above the average a backend may be loaded. Not yet supported: 0.
+    #[schemars(range(max = 0))]
+    pub(super) balance_factor: Lenient<f64>,
+    /// In-flight requests below which load is not bounded. Not yet supported: 0.
+    #[schemars(range(max = 0))]
+    pub(super) balance_floor: Lenient<u64>,
+    /// How long a session waits for its busy home. Not yet supported: 0s.
+    pub(super) queue_wait: Lenient<Span>,
+}
+
+/// How backends are probed.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "HealthCheck")]
+pub(super) struct HealthCheckSection {
+    /// What a probe is: an HTTP GET that must answer 200, or a TCP connection that must open.
+    #[serde(rename = "type")]
+    pub(super) kind: Lenient<ProbeKind>,
+    /// What an HTTP probe asks for.
+    #[schemars(regex(pattern = "^/"))]
+    pub(super) path: Lenient<String>,
+    /// From one probe to the next; at least 10ms.
+    pub(super) interval: Lenient<Span>,
+    /// A probe without an answer by then has failed.
+    pub(super) timeout: Lenient<Span>,
+    /// Successes in a row that make a backend serve.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) healthy_threshold: Lenient<u64>,
+    /// Failures in a row that make a backend unhealthy.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) unhealthy_threshold: Lenient<u64>,
+}
+
+/// How long an attempt may take. 0s is unlimited where it is allowed.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Timeouts")]
+pub(super) struct TimeoutsSection {
+    /// To open a connection; not 0s.
+    pub(super) connect: Lenient<Span>,
+    /// From the request sent to the first byte of the answer; 0s is unlimited. A long prefill is silent.
+    pub(super) first_byte: Lenient<Span>,
+    /// Without a byte in a running answer; 0s is unlimited.
+    pub(super) idle: Lenient<Span>,
+    /// For the whole answer; 0s is unlimited.
+    pub(super) total: Lenient<Span>,
+    /// An unused connection to a backend is closed after this; keep it below the server's own limit (5 s for llama-server and uvicorn). Not 0s.
+    pub(super) keep_alive: Lenient<Span>,
+}
+
+/// Which requests are tried again.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Retry")]
+pub(super) struct RetrySection {
+    /// Attempts for one request, the first included; 1 turns retries off.
+    #[schemars(range(min = 1, max = 16))]
+    pub(super) max_attempts: Lenient<u64>,
+    /// Larger bodies are retried only while none of them was sent; 0B keeps none.
+    pub(super) max_body: Lenient<Size>,
+    /// Retries as a share of recent requests.
+    pub(super) budget: Lenient<Share>,
+}
+
+/// One server that can take a request.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Backend", extend("required" = ["url"]))]
+pub(super) struct BackendSection {
+    /// Identity: hash, metrics, reload, drain. Absent: host:port of the url.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 255))]
+    pub(super) name: Lenient<String>,
+    /// Where it listens: http://HOST:PORT.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(regex(pattern = "^http://[^/?#@]+/?$"))]
+    pub(super) url: Lenient<String>,
+    /// Its share of the sessions. To take a backend out of service, drain it.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) weight: Lenient<u64>,
+    /// 0 first; the next tier serves only while no backend of the lower ones is available.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(super) priority: Lenient<u64>,
+    /// What it runs: how its usage figures and its health are read.
+    pub(super) server: Lenient<ServerKind>,
+    /// Takes no new sessions from the start.
+    pub(super) draining: Lenient<bool>,
+}
+
+/// Bounds on what clients may use.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+pub(super) struct LimitsSection {
+    /// The largest request body; at least 1B.
+    pub(super) max_body: Lenient<Size>,
+    /// The largest request head: 1KiB to 1MiB.
+    pub(super) max_header_bytes: Lenient<Size>,
+    /// Memory for bodies kept for a retry, over all requests; 0B keeps none.
+    pub(super) memory_for_retry_bodies: Lenient<Size>,
+    /// The most client connections at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) max_connections: Lenient<u64>,
+    /// From accept to the end of the request head, and between keep-alive requests; not 0s.
+    pub(super) header_timeout: Lenient<Span>,
+}
+
+/// How the process ends.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Shutdown")]
+pub(super) struct ShutdownSection {
+    /// How long running streams may finish; 0s waits for none.
+    pub(super) drain_timeout: Lenient<Span>,
+}

@@ -1,0 +1,384 @@
+//! Bad files and exactly what is said about them.
+
+use super::Config;
+
+fn said(text: &str) -> String {
+    Config::parse(text, "f").map_or_else(|errors| errors.to_string(), |config| format!("{config:?}"))
+}
+
+const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:80 }]\n";
+const POOLS: &str = "pools: [{ name: main, backends: [{ url: http://a:1 }] }]\n";
+
+/// Puts each mistake at line 3, column 1 of a file that is good otherwise.
+fn at_the_top(cases: &[(&str, &str)]) {
+    assert!(said(&format!("{LISTENERS}{POOLS}")).starts_with("Config"));
+    for (line, expected) in cases {
+        assert_eq!(said(&format!("{LISTENERS}{POOLS}{line}\n")), format!("f:3:{expected}"), "{line}");
+    }
+}
+
+/// Puts each mistake into the pool, at line 4, column 5.
+fn in_the_pool(cases: &[(&str, &str)]) {
+    for (line, expected) in cases {
+        let text = format!("{LISTENERS}pools:\n  - name: main\n    {line}\n    backends: [{{ url: http://a:1 }}]\n");
+        assert_eq!(said(&text), format!("f:4:{expected}"), "{line}");
+    }
+}
+
+/// Puts each list of backends at line 5, column 7.
+fn as_backends(cases: &[(&str, &str)]) {
+    for (lines, expected) in cases {
+        assert_eq!(
+            said(&format!("{LISTENERS}pools:\n  - name: main\n    backends:\n      {lines}\n")),
+            *expected,
+            "{lines}"
+        );
+    }
+}
+
+/// Each url and what is said about it after the quoted url.
+fn as_url(cases: &[(&str, &str)]) {
+    for (url, expected) in cases {
+        as_backends(&[(&format!("- url: {url}"), &format!("f:5:14: pools[0].backends[0].url: {expected}"))]);
+    }
+}
+
+#[test]
+fn the_whole_file() {
+    let cases = [
+        ("", "f:1:1: is empty: it needs at least `listeners:` and `pools:`"),
+        ("# only a comment\n", "f:1:1: is empty: it needs at least `listeners:` and `pools:`"),
+        ("- a\n- b\n", "f:1:3: must be a map of keys at the top, such as `listeners:` and `pools:`"),
+        ("hello", "f:1:1: must be a map of keys at the top, such as `listeners:` and `pools:`"),
+        ("\n  hello", "f:2:3: must be a map of keys at the top, such as `listeners:` and `pools:`"),
+        ("{}", "f:1:1: listeners: is missing\nf:1:1: pools: is missing"),
+        ("listeners: [", "f:2:1: is not valid YAML: did not find expected node content, while parsing a flow node"),
+        ("a: b\n\tc: d\n", "f:2:1: a tab indents this line: YAML wants spaces"),
+        ("a: 1\n---\nb: 2\n", "f:1:1: holds more than one YAML document: remove the `---` between them"),
+        ("listeners: !x []\n", "f:1:12: tags such as `!name` are not supported: remove it"),
+        ("a: *nowhere\n", "f:1:4: is not valid YAML: unknown anchor"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(said(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn keys() {
+    at_the_top(&[
+        ("afinity: {}", "1: afinity: unknown key; did you mean `affinity`?"),
+        ("Limits: {}", "1: Limits: unknown key; did you mean `limits`?"),
+        ("access-log: json", "1: access-log: unknown key; did you mean `access_log`?"),
+        ("weight: 2", "1: weight: unknown key; it belongs in `pools[].backends[]`"),
+        ("drain_timeout: 2s", "1: drain_timeout: unknown key; it belongs in `shutdown`"),
+        ("shutdown: { colour: red }", "13: shutdown.colour: unknown key; this section has `drain_timeout`"),
+        (
+            "shutdown: { \"a\\nb\\u001b\": red }",
+            "13: shutdown.a\\nb\\u{1b}: unknown key; this section has `drain_timeout`",
+        ),
+        ("limits: { max_body: 1B, max_body: 1B }", "25: limits.max_body: is given twice in this section: keep one"),
+        ("7: x", "1: 7: a key must be text"),
+        ("[a]: x", "2: a key must be text"),
+        ("routes: []", "1: routes: not yet supported: everything goes to the one pool"),
+        ("<<: {}", "1: <<: merging with `<<` is not supported: write the keys out, or use an alias for a whole value"),
+        ("limits:", "1: limits: has no value: give it one or remove the key"),
+        ("limits: ~", "1: limits: has no value: give it one or remove the key"),
+        ("limits: 3", "9: limits: must be a map of keys, not `3`"),
+        ("limits: [3]", "1: limits: must be a map of keys, not a list"),
+    ]);
+    assert_eq!(
+        said(&format!("{LISTENERS}{POOLS}limits: {{}}\nlimits: {{}}\n")),
+        "f:4:1: limits: is given twice in this section: keep one"
+    );
+}
+
+#[test]
+fn listeners_and_admin() {
+    let listeners = |list: &str| said(&format!("{POOLS}listeners: {list}\n"));
+    assert_eq!(listeners("[]"), "f:2:1: listeners: is empty: it needs at least one item");
+    assert_eq!(listeners("0.0.0.0:80"), "f:2:12: listeners: must be a list: write [0.0.0.0:80]");
+    assert_eq!(listeners("{ address: 0.0.0.0:80 }"), "f:2:1: listeners: must be a list: begin each item with `- `");
+    assert_eq!(listeners("[{}]"), "f:2:1: listeners[0].address: is missing");
+    assert_eq!(
+        listeners("[{ tls: {} }]"),
+        "f:2:15: listeners[0].tls: not yet supported: terminate TLS in front of ingle\nf:2:15: listeners[0].address: is missing"
+    );
+    assert_eq!(
+        listeners("[{ adress: 1.1.1.1:1 }]"),
+        "f:2:15: listeners[0].adress: unknown key; did you mean `address`?"
+    );
+    let address = |written: &str| listeners(&format!("[{{ address: {written} }}]"));
+    let wrong = |quoted: &str, advice: &str| {
+        format!("f:2:24: listeners[0].address: `{quoted}` is not an IP address and port, such as `{advice}`")
+    };
+    assert_eq!(address("localhost:99"), wrong("localhost:99", "127.0.0.1:99"));
+    assert_eq!(address("':99'"), wrong(":99", "0.0.0.0:99"));
+    assert_eq!(address("1.2.3.4"), wrong("1.2.3.4", "0.0.0.0:8080"));
+    assert_eq!(address("8080"), "f:2:24: listeners[0].address: `8080` is not text: write it in quotes, \"8080\"");
+    let two = "[{ address: 0.0.0.0:80 }, { address: 127.0.0.1:80 }, { address: '[::1]:80' }, { address: '[::1]:80' }]";
+    assert_eq!(
+        listeners(two),
+        "f:2:49: listeners[1].address: `127.0.0.1:80` is taken by listeners[0]\nf:2:101: listeners[3].address: `[::1]:80` is taken by listeners[2]"
+    );
+    assert!(listeners("[{ address: 127.0.0.1:0 }, { address: 127.0.0.1:0 }]").starts_with("Config"));
+    at_the_top(&[
+        ("admin: {}", "1: admin.address: is missing"),
+        (
+            "admin: { address: 127.0.0.1:80 }",
+            "19: admin.address: `127.0.0.1:80` is taken by listeners[0]: the admin listener needs an address of its own",
+        ),
+        (
+            "admin: { address: 0.0.0.0:80 }",
+            "19: admin.address: `0.0.0.0:80` is taken by listeners[0]: the admin listener needs an address of its own",
+        ),
+    ]);
+}
+
+#[test]
+fn affinity() {
+    at_the_top(&[
+        ("affinity: { headers: [] }", "13: affinity.headers: is empty: it needs at least one item"),
+        ("affinity: { headers: X-A }", "22: affinity.headers: must be a list: write [X-A]"),
+        (
+            "affinity: { headers: [X A] }",
+            "23: affinity.headers[0]: `X A` is not a header name: letters, digits and `-`, such as `X-Session-Id`",
+        ),
+        (
+            "affinity: { headers: [X-A, x-a] }",
+            "28: affinity.headers[1]: `x-a` is headers[0] again: names are case-insensitive",
+        ),
+        (
+            "affinity: { headers: [Upgrade] }",
+            "23: affinity.headers[0]: `Upgrade` belongs to the connection: a session needs a header of its own",
+        ),
+        (
+            "affinity: { headers: [none] }",
+            "23: affinity.headers[0]: `none` is reserved: in metrics it stands for requests without a session",
+        ),
+        ("affinity: { max_length: 0 }", "25: affinity.max_length: 0 is not from 1 to 16384"),
+        ("affinity: { max_length: -1 }", "25: affinity.max_length: `-1` is not a whole number"),
+        ("affinity: { max_length: 1.5 }", "25: affinity.max_length: `1.5` is not a whole number"),
+        (
+            "affinity: { policy: least_ttft }",
+            "21: affinity.policy: `least_ttft` is not yet supported: use `consistent_hash`",
+        ),
+        ("affinity: { policy: random }", "21: affinity.policy: `random` is not one of `consistent_hash`"),
+        (
+            "affinity: { return_home: when-idle }",
+            "26: affinity.return_home: `when-idle` is not one of `when_idle`, `immediately`; did you mean `when_idle`?",
+        ),
+        ("affinity: { hash_seed: 7 }", "24: affinity.hash_seed: `7` is not text: write it in quotes, \"7\""),
+        ("access_log: offf", "13: access_log: `offf` is not one of `off`, `human`, `json`; did you mean `off`?"),
+    ]);
+}
+
+#[test]
+fn durations_sizes_shares() {
+    let unit = "write a whole number and ms, s, m or h, such as `500ms`, `2s`, `10m`";
+    for (written, quoted, wrong) in [
+        ("10", "10", "has no unit"),
+        ("0", "0", "has no unit"),
+        ("1.5s", "1.5s", "is not a duration"),
+        ("-1s", "-1s", "is not a duration"),
+        ("5 s", "5 s", "is not a duration"),
+        ("1d", "1d", "is not a duration"),
+        ("s", "s", "is not a duration"),
+        ("''", "", "is not a duration"),
+    ] {
+        at_the_top(&[(
+            &format!("affinity: {{ idle_ttl: {written} }}"),
+            &format!("23: affinity.idle_ttl: `{quoted}` {wrong}: {unit}"),
+        )]);
+    }
+    let unit = "write a whole number and B, KiB, MiB or GiB, such as `64KiB`, `4MiB`";
+    for (written, wrong) in [
+        ("64", "has no unit"),
+        ("0", "has no unit"),
+        ("4MB", "is not a size"),
+        ("4k", "is not a size"),
+        ("1.5MiB", "is not a size"),
+    ] {
+        at_the_top(&[(
+            &format!("limits: {{ max_body: {written} }}"),
+            &format!("21: limits.max_body: `{written}` {wrong}: {unit}"),
+        )]);
+    }
+    at_the_top(&[
+        ("affinity: { idle_ttl: 0s }", "23: affinity.idle_ttl: may not be zero"),
+        ("affinity: { idle_ttl: 8761h }", "23: affinity.idle_ttl: `8761h` is longer than a year (`8760h`)"),
+        (
+            "affinity: { idle_ttl: 99999999999999999999h }",
+            "23: affinity.idle_ttl: `99999999999999999999h` is longer than a year (`8760h`)",
+        ),
+        ("limits: { max_body: 1025GiB }", "21: limits.max_body: `1025GiB` is larger than `1024GiB`"),
+        ("limits: { max_body: 0B }", "21: limits.max_body: must be from 1B to 1024GiB"),
+        ("limits: { max_header_bytes: 1B }", "29: limits.max_header_bytes: must be from 1KiB to 1MiB"),
+        ("limits: { max_connections: 0 }", "28: limits.max_connections: 0 is not from 1 to 1000000"),
+        ("limits: { header_timeout: 0s }", "27: limits.header_timeout: may not be zero"),
+    ]);
+    in_the_pool(&[
+        (
+            "retry: { budget: 20 }",
+            "22: pools[0].retry.budget: `20` is not a share: write a percentage from `0%` to `100%`",
+        ),
+        (
+            "retry: { budget: -1% }",
+            "22: pools[0].retry.budget: `-1%` is not a share: write a percentage from `0%` to `100%`",
+        ),
+        ("retry: { budget: 101% }", "22: pools[0].retry.budget: `101%` is over `100%`"),
+        ("retry: { max_body: 2GiB }", "24: pools[0].retry.max_body: must be from 0B to 1GiB"),
+    ]);
+}
+
+#[test]
+fn pool() {
+    in_the_pool(&[
+        ("name: again", "5: pools[0].name: is given twice in this section: keep one"),
+        ("balance: random", "14: pools[0].balance: `random` is not one of `round_robin`, `least_requests`"),
+        ("fail_open: yes", "16: pools[0].fail_open: `yes` is not `true` or `false`"),
+        ("overload: { max_in_flight: 8 }", "32: pools[0].overload.max_in_flight: not yet supported: only `0` (off)"),
+        (
+            "overload: { balance_factor: 1.25 }",
+            "33: pools[0].overload.balance_factor: not yet supported: only `0` (off)",
+        ),
+        ("overload: { queue_wait: 1s }", "29: pools[0].overload.queue_wait: not yet supported: only `0s` (off)"),
+        ("health_check: { path: health }", "27: pools[0].health_check.path: `health` does not begin with `/`"),
+        (
+            "health_check: { path: /a b }",
+            "27: pools[0].health_check.path: `/a b` is not a path: percent-encode what is not visible ASCII",
+        ),
+        ("health_check: { interval: 1ms }", "31: pools[0].health_check.interval: is shorter than `10ms`"),
+        (
+            "health_check: { healthy_threshold: 0 }",
+            "40: pools[0].health_check.healthy_threshold: 0 is not from 1 to 1000",
+        ),
+        (
+            "health_check: { unhealthy_threshold: 0 }",
+            "42: pools[0].health_check.unhealthy_threshold: 0 is not from 1 to 1000",
+        ),
+        ("timeouts: { connect: 0s }", "26: pools[0].timeouts.connect: may not be zero"),
+        ("retry: { max_attempts: 0 }", "28: pools[0].retry.max_attempts: 0 is not from 1 to 16"),
+    ]);
+    let pools = |list: &str| said(&format!("{LISTENERS}pools: {list}\n"));
+    let good = "{ name: main, backends: [{ url: http://a }] }";
+    assert_eq!(pools("[]"), "f:2:1: pools: is empty: it needs at least one item");
+    assert_eq!(pools("[{ name: main }]"), "f:2:11: pools[0].backends: is missing");
+    assert_eq!(
+        pools("[{ name: main, backends: [] }]"),
+        "f:2:23: pools[0].backends: is empty: it needs at least one item"
+    );
+    assert_eq!(
+        pools("[{ name: a b, backends: [{ url: http://a }] }]"),
+        "f:2:17: pools[0].name: `a b` has a space: a name is a header value and a label"
+    );
+    assert_eq!(
+        pools(&format!("[{good}, {good}]")),
+        "f:2:58: pools[1]: several pools need `routes`, which are not yet supported: keep one pool"
+    );
+}
+
+#[test]
+fn backends() {
+    as_backends(&[
+        ("- http://a:1", "f:5:9: pools[0].backends[0]: must be a map of keys, not `http://a:1`"),
+        ("- name: a", "f:5:9: pools[0].backends[0].url: is missing"),
+        ("- { url: http://a, weight: 0 }", "f:5:34: pools[0].backends[0].weight: 0 is not a weight: to take a backend out of service, write `draining: true` or drain it on the admin listener"),
+        ("- { url: http://a, weight: 1001 }", "f:5:34: pools[0].backends[0].weight: 1001 is not from 1 to 1000"),
+        ("- { url: http://a, priority: -1 }", "f:5:36: pools[0].backends[0].priority: `-1` is not a whole number"),
+        ("- { url: http://a, server: llamacpp }", "f:5:34: pools[0].backends[0].server: `llamacpp` is not one of `llama_server`, `vllm`, `generic`"),
+        ("- { url: http://a, name: '' }", "f:5:32: pools[0].backends[0].name: is empty"),
+        ("- { url: http://a, name: none }", "f:5:32: pools[0].backends[0].name: `none` is reserved: in metrics it stands for requests that no backend answered"),
+        ("- { url: http://a, name: gpü }", "f:5:32: pools[0].backends[0].name: `gpü` is not visible ASCII: a name is a header value and a label"),
+        ("- { url: http://a, name: a/b }", "f:5:32: pools[0].backends[0].name: `a/b` has `/`: a name is a part of admin URLs, so none of `/ ? # %`"),
+        ("- { url: http://a, name: x, weight: 0 }\n      - { url: http://b, name: x }", "\
+f:5:43: pools[0].backends[0].weight: 0 is not a weight: to take a backend out of service, write `draining: true` or drain it on the admin listener
+f:6:32: pools[0].backends[1].name: `x` is the name of backends[0] already: names are identities"),
+        ("- url: http://a\n      - url: http://A:80/", "f:6:14: pools[0].backends[1].url: `a:80` is the name of backends[0] already: give one of them a `name`"),
+    ]);
+    let long = format!("- {{ url: http://a, name: {} }}", "x".repeat(256));
+    as_backends(&[(&long, "f:5:32: pools[0].backends[0].name: is longer than 255 characters")]);
+}
+
+#[test]
+fn urls() {
+    as_url(&[
+        ("gpu0:8080", "`gpu0:8080` has no scheme: write `http://HOST:PORT`"),
+        ("https://a", "`https://a` is not yet supported: backends are reached by `http://`"),
+        ("ftp://a", "`ftp://a` is not an `http://` URL"),
+        ("http://me:secret@a", "holds a user name: clients bring their own credentials"),
+        (
+            "http://a/v1",
+            "`http://a/v1` has a path: requests keep the path that the client sent, so write only `http://HOST:PORT`",
+        ),
+        ("http://a?b", "`http://a?b` has a query or fragment: write only `http://HOST:PORT`"),
+        ("http://", "`http://` is not a URL: write `http://HOST:PORT`"),
+        ("http://a:0", "`http://a:0` has no valid port: 1 to 65535"),
+        ("http://a:65536", "`http://a:65536` has no valid port: 1 to 65535"),
+        ("'http://a:'", "`http://a:` has no valid port: 1 to 65535"),
+        ("http://a:+80", "`http://a:+80` has no valid port: 1 to 65535"),
+    ]);
+    for host in ["10.0.0.300", "a..b", "-a", "[::g]", "a_b.1"] {
+        let url = format!("http://{host}:80");
+        as_url(&[(
+            &url,
+            &format!("`{url}` has no valid host: write a name, an IPv4 address or an IPv6 address in brackets"),
+        )]);
+    }
+    for (written, name) in [
+        ("http://gpu0", "gpu0:80"),
+        ("http://GPU_0.lan:1/", "gpu_0.lan:1"),
+        ("http://[2001:DB8::1]:8", "[2001:db8::1]:8"),
+        ("HTTP://10.0.0.1:8", "10.0.0.1:8"),
+    ] {
+        let config =
+            Config::parse(&format!("{LISTENERS}pools: [{{ name: main, backends: [{{ url: '{written}' }}] }}]"), "f")
+                .unwrap();
+        let backend = &config.pool().backends[0];
+        assert_eq!((backend.name.as_str(), backend.origin.to_string()), (name, format!("http://{name}")));
+    }
+}
+
+#[test]
+fn good_values_mean_what_they_say() {
+    let text = format!(
+        "{LISTENERS}\
+pools:
+  - name: main
+    timeouts: {{ connect: 500ms, first_byte: 1m, idle: 0s, keep_alive: 1h }}
+    retry: {{ max_attempts: 1, max_body: 0B, budget: 12.5% }}
+    backends: [{{ url: &url http://a:1 }}, {{ url: *url, name: b, draining: true }}]
+access_log: human
+"
+    );
+    let config = Config::parse(&text, "f").unwrap();
+    let pool = config.pool();
+    let times = (
+        pool.timeouts.connect.as_millis(),
+        pool.timeouts.first_byte.unwrap().as_secs(),
+        pool.timeouts.idle,
+        pool.timeouts.keep_alive.as_secs(),
+    );
+    assert_eq!(times, (500, 60, None, 3600));
+    assert_eq!((pool.retry.max_attempts, pool.retry.max_body, pool.retry.budget), (1, 0, 0.125));
+    assert_eq!(pool.backends.iter().map(|backend| backend.draining).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(config.access_log, super::AccessLog::Human);
+}
+
+#[test]
+fn files_from_windows() {
+    let text = "\u{feff}listeners: 1\r\npools: []\r\n";
+    assert_eq!(
+        said(text),
+        "f:1:12: listeners: must be a list: write [1]\nf:2:1: pools: is empty: it needs at least one item"
+    );
+    assert!(said(&format!("\u{feff}{LISTENERS}{POOLS}").replace('\n', "\r\n")).starts_with("Config"));
+}
+
+#[test]
+fn files_that_are_no_text() {
+    let errors = Config::parse_bytes(b"a: \xc3\xa9\n# \xc3\xa9\xff", "f").unwrap_err();
+    assert_eq!(errors.to_string(), "f:2:4: is not UTF-8 text");
+    let errors = Config::load("/dev/zero").unwrap_err();
+    assert_eq!(errors.to_string(), "/dev/zero: is larger than 4 MiB");
+    assert!(Config::load("/").unwrap_err().to_string().starts_with("/: cannot be read: "));
+}

@@ -1,0 +1,142 @@
+//! A pool and its backends, as configured.
+
+use std::fmt;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A set of backends and how to select among them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// Metric label; 1 to 255 visible ASCII characters.
+    pub name: String,
+    /// How requests without a session are spread.
+    pub balance: Balance,
+    /// Nobody available: try the preference order anyway.
+    pub fail_open: bool,
+    /// How backends are probed.
+    pub health_check: HealthCheck,
+    /// How long an attempt may take.
+    pub timeouts: Timeouts,
+    /// Which requests are tried again.
+    pub retry: Retry,
+    /// 1 to 4096; no two names alike.
+    pub backends: Vec<Backend>,
+}
+
+/// How requests without a session are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// The backend with the fewest requests in flight for its weight.
+    LeastRequests,
+}
+
+/// How backends are probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What a probe is.
+    pub kind: ProbeKind,
+    /// Path and query of an HTTP probe; begins with `/`.
+    pub path: String,
+    /// From one probe to the next; at least 10 ms.
+    pub interval: Duration,
+    /// A probe without an answer by then has failed. Never zero.
+    pub timeout: Duration,
+    /// Successes in a row that make a backend serve: 1..=1000.
+    pub healthy_threshold: u32,
+    /// Failures in a row that make a backend unhealthy: 1..=1000.
+    pub unhealthy_threshold: u32,
+}
+
+/// What a probe is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// A GET that must answer 200.
+    Http,
+    /// A connection that must open.
+    Tcp,
+}
+
+/// How long an attempt may take. `None` is unlimited (written `0s`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To open a connection. Never zero.
+    pub connect: Duration,
+    /// From the request sent to the first byte of the answer.
+    pub first_byte: Option<Duration>,
+    /// Without a byte in a running answer.
+    pub idle: Option<Duration>,
+    /// For the whole answer.
+    pub total: Option<Duration>,
+    /// An unused upstream connection is closed after this. Never zero.
+    pub keep_alive: Duration,
+}
+
+/// Which requests are tried again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// Attempts for one request, the first included: 1..=16.
+    pub max_attempts: u32,
+    /// Bodies up to this many bytes are kept for a retry; 0 keeps none.
+    pub max_body: usize,
+    /// Retries as a share of recent requests: 0.0..=1.0.
+    pub budget: f64,
+}
+
+/// One server that can take a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Identity: hash, metrics, reload, drain. 1 to 255 visible ASCII characters, none of `/ ? # %`; never `none`.
+    pub name: String,
+    /// Where it listens.
+    pub origin: Origin,
+    /// Its share of the sessions: 1..=1000.
+    pub weight: u32,
+    /// Its tier, 0 first: 0..=1000.
+    pub priority: u32,
+    /// What it runs: how its usage figures and its health are read.
+    pub server: ServerKind,
+    /// Takes no new sessions from the start.
+    pub draining: bool,
+}
+
+/// Where a backend listens. Displays as its URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// A lower-case host name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+}
+
+/// What a backend runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerKind {
+    /// llama.cpp's llama-server.
+    LlamaServer,
+    /// vLLM's OpenAI-compatible server.
+    Vllm,
+    /// Anything else that speaks HTTP.
+    Generic,
+}
+
+impl Origin {
+    /// `host:port`, IPv6 in brackets: what a resolver takes, and the default name of a backend.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let Self { host, port } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.authority())
+    }
+}
