@@ -1,0 +1,109 @@
+//! One line for each request.
+
+use std::io::Write;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+
+use crate::config;
+
+/// Where requests are logged: nowhere, or standard error, off the request's path.
+///
+/// Lines go through a bounded queue to a thread that writes them. If standard error can't keep up, lines are dropped
+/// rather than requests slowed down.
+pub struct AccessLog {
+    format: config::AccessLog,
+    writer: OnceLock<(NonBlocking, WorkerGuard)>,
+}
+
+/// What a line says. Sizes are in bytes, times in milliseconds.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    /// When the request ended, RFC 3339 in UTC.
+    pub time: String,
+    /// The method.
+    pub method: &'a str,
+    /// The path, without its query, which may hold secrets.
+    pub path: &'a str,
+    /// The status that the client got; 499 if it left.
+    pub status: u16,
+    /// The pool.
+    pub pool: &'a str,
+    /// The last backend tried.
+    pub backend: Option<&'a str>,
+    /// What became of the affinity.
+    pub affinity: Option<&'static str>,
+    /// How many backends were tried, each try counted.
+    pub attempts: u32,
+    /// The request's body.
+    pub bytes_in: u64,
+    /// The response's body.
+    pub bytes_out: u64,
+    /// To the first byte of the response.
+    pub first_byte_ms: Option<u64>,
+    /// To its end.
+    pub total_ms: u64,
+    /// The hash of the session.
+    pub session: Option<String>,
+    /// The request id, the client's own or ours.
+    pub request_id: &'a str,
+    /// What went wrong.
+    pub error: Option<&'a str>,
+}
+
+impl AccessLog {
+    /// A log of the configured format.
+    #[must_use]
+    pub fn new(format: config::AccessLog) -> AccessLog {
+        AccessLog { format, writer: OnceLock::new() }
+    }
+
+    /// Whether lines are written at all.
+    #[must_use]
+    pub fn enabled(&self) -> bool {
+        self.format != config::AccessLog::Off
+    }
+
+    /// Writes a line.
+    pub fn write(&self, line: &Line<'_>) {
+        let text = match self.format {
+            config::AccessLog::Off => return,
+            config::AccessLog::Human => human(line),
+            config::AccessLog::Json => json(line),
+        };
+        let (writer, _) = self.writer.get_or_init(|| tracing_appender::non_blocking(std::io::stderr()));
+        // The queue's writer never fails: a full queue drops the line.
+        let _ = writer.clone().write_all(text.as_bytes());
+    }
+}
+
+fn json(line: &Line<'_>) -> String {
+    let mut text = serde_json::to_string(line).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn human(line: &Line<'_>) -> String {
+    let first_byte = line.first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
+    let mut text = format!(
+        "{} {} {} {} backend={} affinity={} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={}",
+        line.time,
+        line.method,
+        line.path,
+        line.status,
+        line.backend.unwrap_or("-"),
+        line.affinity.unwrap_or("-"),
+        line.attempts,
+        line.bytes_in,
+        line.bytes_out,
+        line.total_ms,
+        line.session.as_deref().unwrap_or("-"),
+        line.request_id,
+    );
+    if let Some(error) = line.error {
+        text.push_str(&format!(" error={error:?}"));
+    }
+    text.push('\n');
+    text
+}

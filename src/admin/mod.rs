@@ -1,0 +1,156 @@
+//! The admin listener: metrics, health, the backends, the status page. Never on the traffic port.
+
+mod backends;
+mod explain;
+mod status;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::protocols::http::ServerSession;
+use serde::Serialize;
+use serde_json::json;
+
+pub use explain::{Explained, explain};
+
+use crate::gateway::Gateway;
+
+/// The application behind the admin listener.
+pub struct Admin {
+    gateway: Arc<Gateway>,
+}
+
+type Answer = Response<Vec<u8>>;
+
+impl Admin {
+    /// The application, ready to be served.
+    #[must_use]
+    pub fn app(gateway: &Arc<Gateway>) -> HttpServer<Admin> {
+        HttpServer::new_app(Admin { gateway: Arc::clone(gateway) })
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: &str) -> Answer {
+        let snapshot = self.gateway.snapshot.load();
+        match (method.as_str(), path) {
+            ("GET" | "HEAD", "/") => content("text/html; charset=utf-8", PAGE.to_owned()),
+            ("GET" | "HEAD", "/livez") => text(StatusCode::OK, "alive\n"),
+            ("GET" | "HEAD", "/readyz") => self.ready(),
+            ("GET" | "HEAD", "/metrics") => {
+                content(METRICS_TYPE, self.gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool))
+            }
+            ("GET" | "HEAD", "/backends") => as_json(StatusCode::OK, &backends::list(&snapshot)),
+            ("GET" | "HEAD", "/status") => as_json(StatusCode::OK, &status::of(&self.gateway, &snapshot)),
+            ("GET" | "HEAD", "/explain") => self.explain(query),
+            ("POST", "/reload") => self.reload(),
+            ("POST", path) => match path.strip_prefix("/backends/").and_then(|rest| rest.rsplit_once('/')) {
+                Some((name, "drain")) => self.set_draining(name, true),
+                Some((name, "undrain")) => self.set_draining(name, false),
+                _ => not_found(),
+            },
+            ("GET" | "HEAD", _) => not_found(),
+            _ => error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET, HEAD and POST are served."),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        match self.gateway.ready() {
+            true => text(StatusCode::OK, "ready\n"),
+            false if self.gateway.stopping() => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, "the first round of probes is not over\n"),
+        }
+    }
+
+    fn explain(&self, query: &str) -> Answer {
+        let session = query.split('&').find_map(|pair| pair.strip_prefix("session=")).map(percent_decode);
+        let Some(session) = session else {
+            return error(StatusCode::BAD_REQUEST, "no_session", "Ask with ?session=ID.");
+        };
+        let snapshot = self.gateway.snapshot.load();
+        match explain(&snapshot, &session, self.gateway.clock.now()) {
+            Some(explained) => as_json(StatusCode::OK, &explained),
+            None => error(StatusCode::BAD_REQUEST, "invalid_session", "That is no valid session id."),
+        }
+    }
+
+    fn reload(&self) -> Answer {
+        error(StatusCode::NOT_IMPLEMENTED, "not_yet", "Reloading is not there yet: restart the gateway.")
+    }
+
+    fn set_draining(&self, name: &str, draining: bool) -> Answer {
+        let snapshot = self.gateway.snapshot.load();
+        let name = percent_decode(name);
+        let Some(link) = snapshot.links.iter().find(|link| link.backend.name() == name) else {
+            return error(StatusCode::NOT_FOUND, "no_such_backend", "No backend has that name.");
+        };
+        link.backend.set_draining(draining);
+        tracing::info!(backend = name, draining, "set by the admin listener");
+        as_json(StatusCode::OK, &backends::describe(&snapshot, link))
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Answer {
+        let head = session.req_header();
+        if head.method == Method::POST && from_another_site(head) {
+            return error(StatusCode::FORBIDDEN, "another_site", "A page of another site may not do that.");
+        }
+        let mut answer = self.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default());
+        if head.method == Method::HEAD {
+            answer.body_mut().clear();
+        }
+        answer
+    }
+}
+
+/// A browser says which site's page sent a POST. Another site's page must not drain backends through the browser of an
+/// operator who can reach this listener.
+fn from_another_site(head: &pingora::http::RequestHeader) -> bool {
+    let header = |name: header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    match (header(header::ORIGIN), header(header::HOST)) {
+        (None, _) => false,
+        (Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, site)| site != host),
+        (Some(_), None) => true,
+    }
+}
+
+fn content(kind: &'static str, body: String) -> Answer {
+    response(StatusCode::OK, kind, body.into_bytes())
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    response(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+fn as_json(status: StatusCode, body: &impl Serialize) -> Answer {
+    response(status, "application/json", serde_json::to_vec(body).unwrap_or_default())
+}
+
+fn not_found() -> Answer {
+    error(StatusCode::NOT_FOUND, "not_found", "See / for what there is.")
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
+    as_json(status, &json!({"error": {"message": message, "type": kind, "code": code}}))
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let length = body.len();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+fn percent_decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+const PAGE: &str = include_str!("page.html");
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,0 +1,76 @@
+//! `/status`: what the status page shows, as JSON.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::backends::{self, Backends};
+use crate::core::Affinity;
+use crate::gateway::Gateway;
+use crate::snapshot::Snapshot;
+
+/// What `/status` says.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    uptime_seconds: u64,
+    ready: bool,
+    stopping: bool,
+    connections: usize,
+    requests_in_flight: usize,
+    displaced_sessions: usize,
+    /// Requests with a session, without one, and with an invalid one.
+    sessions: Sessions,
+    /// Prompt tokens by what became of the affinity.
+    reuse: Vec<Reuse>,
+    #[serde(flatten)]
+    backends: Backends,
+}
+
+#[derive(Debug, Serialize)]
+struct Sessions {
+    with: u64,
+    without: u64,
+    invalid: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Reuse {
+    affinity: &'static str,
+    requests: u64,
+    prompt_tokens: u64,
+    cached_prompt_tokens: u64,
+}
+
+pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: Duration::from_millis(gateway.clock.now()).as_secs(),
+        ready: gateway.ready(),
+        stopping: gateway.stopping(),
+        connections: gateway.connections.get(),
+        requests_in_flight: gateway.requests.get(),
+        displaced_sessions: snapshot.pool.displaced(),
+        sessions: Sessions {
+            with: snapshot.metrics.sessions(),
+            without: snapshot.metrics.session_none.get(),
+            invalid: snapshot.metrics.session_invalid.get(),
+        },
+        reuse: Affinity::ALL.iter().map(|affinity| reuse(snapshot, *affinity)).collect(),
+        backends: backends::list(snapshot),
+    }
+}
+
+fn reuse(snapshot: &Snapshot, affinity: Affinity) -> Reuse {
+    let none = Reuse { affinity: affinity.as_str(), requests: 0, prompt_tokens: 0, cached_prompt_tokens: 0 };
+    snapshot.links.iter().fold(none, |sum, link| {
+        let usage = link.metrics.prompt_tokens_of(affinity);
+        Reuse {
+            requests: sum.requests + link.metrics.requests_of(affinity),
+            prompt_tokens: sum.prompt_tokens + usage.prompt,
+            cached_prompt_tokens: sum.cached_prompt_tokens + usage.cached,
+            ..sum
+        }
+    })
+}

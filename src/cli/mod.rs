@@ -1,0 +1,75 @@
+//! The command line: one file for each subcommand.
+
+pub mod check;
+mod completions;
+mod explain;
+mod log;
+mod run;
+pub mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A session-affine load balancer for LLM servers: every turn of a session finds its KV cache.
+#[derive(Parser)]
+#[command(name = "ingle", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Log more: once for details, twice for everything.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// The format of the log on standard error: human on a terminal, JSON otherwise.
+    #[arg(long, value_enum, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run {
+        /// The config file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Validate a config file: every error at once, with its place. Exit code 2 if it is invalid.
+    Check {
+        /// The config file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Where a session goes, or what share of sessions a change of the config would move.
+    Explain(explain::Args),
+    /// Print the JSON Schema of the config file.
+    Schema,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::init(cli.verbose, cli.log_format);
+    match cli.command {
+        Command::Run { config } => run::run(&config),
+        Command::Check { config } => check::run(&config),
+        Command::Explain(args) => explain::run(&args),
+        Command::Schema => schema::run(),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+/// Wrong usage or an invalid config.
+const INVALID: u8 = 2;

@@ -1,0 +1,226 @@
+//! The attempts under way on a backend, each with its connection, so that one that goes nowhere can be cut.
+//!
+//! Pingora has no time limit that means what ours mean: its read timeout is one for the first byte, which may take
+//! minutes, and for the pause between two bytes alike, and nothing ends a request on a backend that has since been
+//! found dead. So every attempt has its socket here, and whoever decides that it must end shuts the socket down: the
+//! proxy sees a closed connection, asks why, and does what the retry table says.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rustix::net::{Shutdown, shutdown};
+use slab::Slab;
+
+use crate::core::Millis;
+
+/// The attempts under way on one backend.
+#[derive(Default)]
+pub struct Attempts(Mutex<Slab<Arc<Wire>>>);
+
+/// One attempt. It leaves the table when this drops.
+pub struct Attempt {
+    table: Arc<Attempts>,
+    slot: usize,
+    wire: Arc<Wire>,
+}
+
+struct Wire {
+    /// A duplicate: Pingora closes its own before we hear of it, and the number may by then be somebody else's.
+    socket: OwnedFd,
+    /// Whether the request could go to another backend.
+    movable: bool,
+    /// When the request's head came.
+    begun: Millis,
+    /// When it was sent to this backend.
+    sent: Millis,
+    /// When the last byte of the response came; 0 before the first.
+    progress: AtomicU64,
+    cut: AtomicU8,
+}
+
+/// Why an attempt was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Cut {
+    /// Its backend turned unhealthy before the first byte.
+    Unhealthy = 1,
+    /// No first byte within `timeouts.first_byte`.
+    FirstByte,
+    /// No byte of a response that had begun within `timeouts.idle`.
+    Idle,
+    /// Not over within `timeouts.total`.
+    Total,
+}
+
+/// How long attempts may take, in milliseconds. `None` is for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// To the first byte.
+    pub first_byte: Option<Millis>,
+    /// Between two bytes.
+    pub idle: Option<Millis>,
+    /// For the whole request.
+    pub total: Option<Millis>,
+}
+
+impl Attempts {
+    /// Notes an attempt over the connection `socket`, of a request that began at `begun`, and that could go to another
+    /// backend if it is `movable`.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no file descriptor left.
+    pub fn enter(
+        self: &Arc<Self>, socket: BorrowedFd<'_>, movable: bool, begun: Millis, now: Millis,
+    ) -> io::Result<Attempt> {
+        let wire = Arc::new(Wire {
+            socket: socket.try_clone_to_owned()?,
+            movable,
+            begun,
+            sent: now,
+            progress: AtomicU64::new(0),
+            cut: AtomicU8::new(0),
+        });
+        let slot = self.0.lock().insert(Arc::clone(&wire));
+        Ok(Attempt { table: Arc::clone(self), slot, wire })
+    }
+
+    /// Cuts every attempt that waits for its first byte and could go to another backend. Streams that flow go on: they
+    /// may well reach their end. Returns how many were cut.
+    pub fn cut_waiting(&self) -> usize {
+        self.cut(|wire| (wire.movable && wire.progress.load(Ordering::Relaxed) == 0).then_some(Cut::Unhealthy))
+    }
+
+    /// Cuts every attempt that is over its time. Returns how many were cut.
+    pub fn cut_late(&self, deadlines: Deadlines, now: Millis) -> usize {
+        self.cut(|wire| wire.late(deadlines, now))
+    }
+
+    /// Whether a response that has begun got any byte at or after `since`.
+    #[must_use]
+    pub fn progress_since(&self, since: Millis) -> bool {
+        self.0.lock().iter().any(|(_, wire)| wire.progress.load(Ordering::Relaxed) > since)
+    }
+
+    fn cut(&self, why: impl Fn(&Wire) -> Option<Cut>) -> usize {
+        let table = self.0.lock();
+        let cut = table.iter().filter_map(|(_, wire)| Some((wire, why(wire)?)));
+        cut.filter(|(wire, why)| wire.cut(*why)).count()
+    }
+}
+
+impl Attempt {
+    /// Notes that a byte of the response came.
+    pub fn progress(&self, now: Millis) {
+        self.wire.progress.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// Why it was cut, if it was.
+    #[must_use]
+    pub fn cut(&self) -> Option<Cut> {
+        match self.wire.cut.load(Ordering::Relaxed) {
+            1 => Some(Cut::Unhealthy),
+            2 => Some(Cut::FirstByte),
+            3 => Some(Cut::Idle),
+            4 => Some(Cut::Total),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.table.0.lock().try_remove(self.slot);
+    }
+}
+
+impl Wire {
+    fn late(&self, deadlines: Deadlines, now: Millis) -> Option<Cut> {
+        let over = |since: Millis, limit: Option<Millis>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
+        match self.progress.load(Ordering::Relaxed) {
+            _ if over(self.begun, deadlines.total) => Some(Cut::Total),
+            0 => over(self.sent, deadlines.first_byte).then_some(Cut::FirstByte),
+            last => over(last, deadlines.idle).then_some(Cut::Idle),
+        }
+    }
+
+    /// False if it was cut before.
+    fn cut(&self, why: Cut) -> bool {
+        if self.cut.compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // An error means that the other side was faster: closed is closed.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const NONE: Deadlines = Deadlines { first_byte: None, idle: None, total: None };
+
+    fn attempt(table: &Arc<Attempts>) -> (Attempt, UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (table.enter(ours.as_fd(), true, 100, 200).unwrap(), ours, theirs)
+    }
+
+    #[test]
+    fn who_waits_is_cut_and_who_streams_is_not() {
+        let table = Arc::new(Attempts::default());
+        let (waiting, mut socket, _theirs) = attempt(&table);
+        let (streaming, _socket, _theirs) = attempt(&table);
+        streaming.progress(300);
+        assert_eq!(table.cut_waiting(), 1);
+        assert_eq!((waiting.cut(), streaming.cut()), (Some(Cut::Unhealthy), None));
+        assert_eq!(socket.read(&mut [0; 1]).unwrap(), 0, "the proxy sees a closed connection");
+        assert_eq!(table.cut_waiting(), 0, "once");
+    }
+
+    #[test]
+    fn who_can_go_nowhere_else_is_left_alone() {
+        let table = Arc::new(Attempts::default());
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let _attempt = table.enter(ours.as_fd(), false, 0, 0).unwrap();
+        assert_eq!(table.cut_waiting(), 0);
+    }
+
+    #[test]
+    fn each_deadline_runs_from_its_own_moment() {
+        let table = Arc::new(Attempts::default());
+        let (first, _a, _b) = attempt(&table);
+        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), ..NONE }, 249), 0);
+        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), ..NONE }, 250), 1);
+        assert_eq!(first.cut(), Some(Cut::FirstByte));
+
+        let (idle, _a, _b) = attempt(&table);
+        idle.progress(400);
+        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), idle: Some(100), ..NONE }, 499), 0);
+        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), idle: Some(100), ..NONE }, 500), 1);
+        assert_eq!(idle.cut(), Some(Cut::Idle));
+
+        let (total, _a, _b) = attempt(&table);
+        assert_eq!(table.cut_late(Deadlines { total: Some(1000), ..NONE }, 1100), 1);
+        assert_eq!(total.cut(), Some(Cut::Total));
+    }
+
+    #[test]
+    fn an_attempt_that_ended_is_forgotten() {
+        let table = Arc::new(Attempts::default());
+        let (over, _a, _b) = attempt(&table);
+        over.progress(700);
+        assert!(table.progress_since(699));
+        assert!(!table.progress_since(700));
+        drop(over);
+        assert!(!table.progress_since(0));
+        assert_eq!(table.0.lock().len(), 0);
+    }
+}

@@ -1,0 +1,80 @@
+//! What the shell knows of one backend: where it is, what it has under way, what is counted of it.
+//!
+//! The core's [`Backend`] decides; a [`Link`] is the gateway's end of the wire to it. Both are kept, by name, when the
+//! config changes.
+
+mod address;
+mod attempts;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use http::HeaderValue;
+use parking_lot::Mutex;
+
+pub use address::Address;
+pub use attempts::{Attempt, Cut, Deadlines};
+
+use crate::config;
+use crate::core::Backend;
+use crate::metrics::{BackendMetrics, Metrics};
+
+/// The gateway's end of the wire to one backend.
+pub struct Link {
+    /// The backend as the core knows it.
+    pub backend: Arc<Backend>,
+    /// Where it listens.
+    pub address: Arc<Address>,
+    /// What is counted of it.
+    pub metrics: BackendMetrics,
+    /// What is under way there.
+    pub attempts: Arc<attempts::Attempts>,
+    /// Its name, ready for `X-Ingle-Backend`.
+    pub header: HeaderValue,
+    last_error: Mutex<Option<LastError>>,
+    fresh: AtomicU64,
+}
+
+/// The last thing that went wrong with a backend.
+#[derive(Clone, Debug)]
+pub struct LastError {
+    /// What happened, in words.
+    pub what: String,
+    /// When.
+    pub at: SystemTime,
+}
+
+impl Link {
+    /// A link to a backend that the config names.
+    #[must_use]
+    pub fn new(backend: Arc<Backend>, config: &config::Backend, pool: &str, metrics: &Metrics) -> Link {
+        Link {
+            address: Arc::new(Address::new(config.origin.clone())),
+            metrics: metrics.backend(pool, &config.name),
+            attempts: Arc::default(),
+            header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
+            last_error: Mutex::default(),
+            fresh: AtomicU64::new(0),
+            backend,
+        }
+    }
+
+    /// Notes what went wrong, for the status page and `/backends`.
+    pub fn note_error(&self, what: String) {
+        *self.last_error.lock() = Some(LastError { what, at: SystemTime::now() });
+    }
+
+    /// The last thing that went wrong.
+    #[must_use]
+    pub fn last_error(&self) -> Option<LastError> {
+        self.last_error.lock().clone()
+    }
+
+    /// A number that no other connection to this backend has. Pingora reuses connections only within such a group, so
+    /// a request that asks with a new number gets a fresh one. 0 is the group of all ordinary requests.
+    #[must_use]
+    pub fn fresh_group(&self) -> u64 {
+        self.fresh.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

@@ -1,0 +1,433 @@
+//! Every metric: name, labels, buckets.
+//!
+//! To add one: a field of [`Metrics`], its line in [`Metrics::new`], and a row in the README, whose table a test
+//! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
+//! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::core::usage::Usage;
+use crate::core::{Affinity, Cause, Pool, State, Transition};
+
+/// All metric families of the gateway.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    first_byte: HistogramVec,
+    in_flight: IntGaugeVec,
+    healthy: IntGaugeVec,
+    state: IntGaugeVec,
+    transitions: IntCounterVec,
+    retries: IntCounterVec,
+    aborts: IntCounterVec,
+    session_keys: IntCounterVec,
+    displaced: IntGaugeVec,
+    prompt_tokens: IntCounterVec,
+    /// Reloads of the config, by result.
+    pub reloads: Reloads,
+}
+
+/// `ingle_config_reloads_total`, by result.
+pub struct Reloads {
+    /// The new file was good and is in force.
+    pub ok: IntCounter,
+    /// The new file was bad; the old one stays in force.
+    pub error: IntCounter,
+}
+
+impl Metrics {
+    /// All families, registered, each at 0.
+    ///
+    /// # Errors
+    ///
+    /// If two families have one name: a mistake in this file.
+    pub fn new() -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let build = gauge(&registry, "ingle_build_info", "Always 1; the label is the version", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let reloads = counter(&registry, "ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
+        Ok(Metrics {
+            requests: counter(
+                &registry,
+                "ingle_requests_total",
+                "Client requests, each once, by their final backend; none: the gateway answered itself",
+                &["pool", "backend", "affinity", "code"],
+            )?,
+            duration: histogram(
+                &registry,
+                "ingle_request_duration_seconds",
+                "From the request's head to the end of its response",
+                &["pool", "backend"],
+                &DURATION_BUCKETS,
+            )?,
+            first_byte: histogram(
+                &registry,
+                "ingle_time_to_first_byte_seconds",
+                "From the request's head to the first byte of the backend's response",
+                &["pool", "backend", "affinity"],
+                &FIRST_BYTE_BUCKETS,
+            )?,
+            in_flight: gauge(&registry, "ingle_in_flight_requests", "Requests on a backend now", &["pool", "backend"])?,
+            healthy: gauge(
+                &registry,
+                "ingle_backend_healthy",
+                "Whether the backend serves: healthy or on probation",
+                &["pool", "backend"],
+            )?,
+            state: gauge(
+                &registry,
+                "ingle_backend_state",
+                "1 on the backend's current state, 0 on the others",
+                &["pool", "backend", "state"],
+            )?,
+            transitions: counter(
+                &registry,
+                "ingle_health_transitions_total",
+                "Changes of a backend's state, by the new state and the cause",
+                &["pool", "backend", "to", "cause"],
+            )?,
+            retries: counter(
+                &registry,
+                "ingle_retries_total",
+                "Attempts after the first of a request, by what made them necessary",
+                &["pool", "reason"],
+            )?,
+            aborts: counter(
+                &registry,
+                "ingle_client_aborts_total",
+                "Requests whose client left, by how far they were",
+                &["pool", "phase"],
+            )?,
+            session_keys: counter(
+                &registry,
+                "ingle_session_keys_total",
+                "Requests by where their session came from: a header's name, none, or invalid",
+                &["source"],
+            )?,
+            displaced: gauge(&registry, "ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
+            prompt_tokens: counter(
+                &registry,
+                "ingle_prompt_tokens_total",
+                "Prompt tokens as the backends report them, by whether they were in the KV cache",
+                &["pool", "backend", "affinity", "cached"],
+            )?,
+            reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
+            registry,
+        })
+    }
+
+    /// The children of one backend.
+    #[must_use]
+    pub fn backend(&self, pool: &str, name: &str) -> BackendMetrics {
+        for state in State::ALL {
+            for cause in causes(state) {
+                self.transitions.with_label_values(&[pool, name, state.as_str(), cause.as_str()]);
+            }
+        }
+        BackendMetrics {
+            requests: self.requests_of(pool, name),
+            duration: self.duration.with_label_values(&[pool, name]),
+            first_byte: Affinity::ALL.map(|affinity| self.first_byte.with_label_values(&[pool, name, affinity.as_str()])),
+            prompt_tokens: Affinity::ALL.map(|affinity| {
+                ["false", "true"].map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
+            }),
+        }
+    }
+
+    /// The children of a pool.
+    #[must_use]
+    pub fn pool(&self, pool: &str, session_headers: &[&str]) -> PoolMetrics {
+        PoolMetrics {
+            unanswered: Code::ALL.map(|code| self.requests.with_label_values(&[pool, "none", "none", code.as_str()])),
+            retries: RetryReason::ALL.map(|reason| self.retries.with_label_values(&[pool, reason.as_str()])),
+            aborts: Phase::ALL.map(|phase| self.aborts.with_label_values(&[pool, phase.as_str()])),
+            session_headers: session_headers.iter().map(|name| self.session_keys.with_label_values(&[name])).collect(),
+            session_none: self.session_keys.with_label_values(&["none"]),
+            session_invalid: self.session_keys.with_label_values(&["invalid"]),
+        }
+    }
+
+    /// Counts a change of a backend's state.
+    pub fn transition(&self, pool: &str, backend: &str, transition: Transition) {
+        self.transitions.with_label_values(&[pool, backend, transition.to.as_str(), transition.cause.as_str()]).inc();
+    }
+
+    /// The text that Prometheus scrapes. Gauges are read from `pool` now.
+    #[must_use]
+    pub fn render(&self, pool_name: &str, pool: &Pool) -> String {
+        for member in pool.members() {
+            let (backend, labels) = (&member.backend, &[pool_name, member.backend.name()]);
+            self.in_flight.with_label_values(labels).set(int(backend.in_flight()));
+            self.healthy.with_label_values(labels).set(i64::from(backend.state().serves()));
+            for state in State::ALL {
+                let labels = &[pool_name, backend.name(), state.as_str()];
+                self.state.with_label_values(labels).set(i64::from(backend.state() == state));
+            }
+        }
+        self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics can't be encoded");
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Drops the series of a backend that has left the config.
+    pub fn forget(&self, pool: &str, backend: &str) {
+        // An error only says that there was no such series.
+        let _ = self.in_flight.remove_label_values(&[pool, backend]);
+        let _ = self.healthy.remove_label_values(&[pool, backend]);
+        for state in State::ALL {
+            let _ = self.state.remove_label_values(&[pool, backend, state.as_str()]);
+        }
+    }
+
+    fn requests_of(&self, pool: &str, backend: &str) -> [[IntCounter; 5]; 6] {
+        Affinity::ALL.map(|affinity| {
+            Code::ALL.map(|code| self.requests.with_label_values(&[pool, backend, affinity.as_str(), code.as_str()]))
+        })
+    }
+}
+
+/// What is counted of one backend.
+pub struct BackendMetrics {
+    requests: [[IntCounter; 5]; 6],
+    duration: Histogram,
+    first_byte: [Histogram; 6],
+    prompt_tokens: [[IntCounter; 2]; 6],
+}
+
+impl BackendMetrics {
+    /// Counts a client's request that ended here.
+    pub fn request(&self, affinity: Affinity, code: Code, seconds: f64) {
+        self.requests[affinity as usize][code as usize].inc();
+        self.duration.observe(seconds);
+    }
+
+    /// Notes how long the first byte took.
+    pub fn first_byte(&self, affinity: Affinity, seconds: f64) {
+        self.first_byte[affinity as usize].observe(seconds);
+    }
+
+    /// Counts what the backend said of a prompt.
+    pub fn usage(&self, affinity: Affinity, usage: Usage) {
+        let [computed, cached] = &self.prompt_tokens[affinity as usize];
+        computed.inc_by(usage.prompt.saturating_sub(usage.cached));
+        cached.inc_by(usage.cached);
+    }
+
+    /// Prompt tokens since the start, all and cached ones.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> Usage {
+        let sum = |cached: usize| self.prompt_tokens.iter().map(|by_cached| by_cached[cached].get()).sum::<u64>();
+        Usage { prompt: sum(0) + sum(1), cached: sum(1) }
+    }
+
+    /// Client requests since the start with this outcome.
+    #[must_use]
+    pub fn requests_of(&self, affinity: Affinity) -> u64 {
+        self.requests[affinity as usize].iter().map(IntCounter::get).sum()
+    }
+
+    /// Prompt tokens since the start of requests with this outcome, all and cached ones.
+    #[must_use]
+    pub fn prompt_tokens_of(&self, affinity: Affinity) -> Usage {
+        let [computed, cached] = &self.prompt_tokens[affinity as usize];
+        Usage { prompt: computed.get() + cached.get(), cached: cached.get() }
+    }
+}
+
+/// What is counted of a pool.
+pub struct PoolMetrics {
+    unanswered: [IntCounter; 5],
+    retries: [IntCounter; 6],
+    aborts: [IntCounter; 3],
+    session_headers: Vec<IntCounter>,
+    /// Requests without a session.
+    pub session_none: IntCounter,
+    /// Requests whose session is no valid one.
+    pub session_invalid: IntCounter,
+}
+
+impl PoolMetrics {
+    /// Counts a request that no backend answered.
+    pub fn unanswered(&self, code: Code) {
+        self.unanswered[code as usize].inc();
+    }
+
+    /// Counts a retry.
+    pub fn retry(&self, reason: RetryReason) {
+        self.retries[reason as usize].inc();
+    }
+
+    /// Counts a client that left.
+    pub fn abort(&self, phase: Phase) {
+        self.aborts[phase as usize].inc();
+    }
+
+    /// Requests with a session.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.session_headers.iter().map(IntCounter::get).sum()
+    }
+
+    /// Counts a session that came with the header of this index.
+    pub fn session_header(&self, index: usize) {
+        if let Some(counter) = self.session_headers.get(index) {
+            counter.inc();
+        }
+    }
+}
+
+/// A status class; the label `code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 1xx (an upgrade) and 2xx.
+    Success,
+    /// 3xx.
+    Redirect,
+    /// 4xx.
+    ClientError,
+    /// 5xx.
+    ServerError,
+    /// The client left before the end of the response: 499, as nginx calls it.
+    ClientLeft,
+}
+
+impl Code {
+    const ALL: [Code; 5] =
+        [Code::Success, Code::Redirect, Code::ClientError, Code::ServerError, Code::ClientLeft];
+
+    /// The class of a status.
+    #[must_use]
+    pub fn of(status: u16) -> Code {
+        match status {
+            0..300 => Code::Success,
+            300..400 => Code::Redirect,
+            499 => Code::ClientLeft,
+            400..500 => Code::ClientError,
+            _ => Code::ServerError,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Code::Success => "2xx",
+            Code::Redirect => "3xx",
+            Code::ClientError => "4xx",
+            Code::ServerError => "5xx",
+            Code::ClientLeft => "499",
+        }
+    }
+}
+
+/// What made a retry necessary; the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// The connection was refused or timed out.
+    Connect,
+    /// A reused connection had died.
+    Stale,
+    /// A fresh connection was closed before any byte of the response.
+    Closed,
+    /// 502, 503 or 429 while another backend was available.
+    Status,
+    /// No byte of the response in time.
+    FirstByte,
+    /// The backend turned unhealthy while the request waited there.
+    Unhealthy,
+}
+
+impl RetryReason {
+    const ALL: [RetryReason; 6] = [
+        RetryReason::Connect,
+        RetryReason::Stale,
+        RetryReason::Closed,
+        RetryReason::Status,
+        RetryReason::FirstByte,
+        RetryReason::Unhealthy,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RetryReason::Connect => "connect",
+            RetryReason::Stale => "stale",
+            RetryReason::Closed => "closed",
+            RetryReason::Status => "status",
+            RetryReason::FirstByte => "first_byte",
+            RetryReason::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// How far a request was when its client left; the label `phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It was still being read.
+    Request,
+    /// It waited for a backend's first byte.
+    Waiting,
+    /// Its response was on the way.
+    Streaming,
+}
+
+impl Phase {
+    const ALL: [Phase; 3] = [Phase::Request, Phase::Waiting, Phase::Streaming];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Phase::Request => "request",
+            Phase::Waiting => "waiting",
+            Phase::Streaming => "streaming",
+        }
+    }
+}
+
+/// From a title of one token to an agent's hour-long answer.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
+
+/// From a warm cache on a fast GPU (5 ms) to a cold prompt of a hundred thousand tokens (minutes).
+const FIRST_BYTE_BUCKETS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+/// What can cause a change to this state.
+fn causes(to: State) -> &'static [Cause] {
+    match to {
+        State::Warming => &[Cause::Loading],
+        State::Healthy => &[Cause::Probe, Cause::Response],
+        State::Unhealthy => {
+            &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway]
+        }
+        State::Probation => &[Cause::Probe],
+    }
+}
+
+fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histogram(
+    registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> prometheus::Result<C> {
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn int(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,193 @@
+//! The request's body: read before a backend is chosen, and kept so that it can be sent again.
+//!
+//! Reading first means that a slow client holds no place on a backend, and that a malformed body never reaches one.
+//!
+//! Pingora replays at most 64 KiB by itself ([`REPLAYED_BY_PINGORA`]). For more, its buffer is switched on only for the
+//! last part: it is then never truncated, so on every attempt Pingora calls the body filter exactly once, with that
+//! part and `end`, and the filter puts the whole body in its place.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::ctx::Ctx;
+use super::errors::{Refusal, Refused};
+use crate::gateway::Share;
+
+/// A request's body.
+pub(super) enum Body {
+    /// There is none.
+    Empty,
+    /// Pingora's own buffer has it, all or its beginning.
+    Buffered { _memory: Share },
+    /// We have all of it.
+    Held { bytes: Bytes, _memory: Share },
+    /// We have its beginning, which was longer than Pingora's buffer; the rest is still to come.
+    Begun { prefix: Option<Bytes>, _memory: Share },
+    /// It goes through as it comes: too large to hold, or the memory for bodies is used up.
+    Streamed,
+    /// It was held and is not needed any more: the response has begun.
+    Sent,
+}
+
+/// Reads the body as far as it may be held.
+pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refused> {
+    if session.is_upgrade_req() || session.as_downstream_mut().is_body_empty() {
+        return Ok(());
+    }
+    let length = content_length(session);
+    let limits = &ctx.snapshot.config.limits;
+    if length.is_some_and(|length| length > limits.max_body) {
+        return Err(Refusal::BODY_TOO_LARGE.into());
+    }
+    // Unknown lengths are held as far as Pingora's buffer goes.
+    let wanted = length.map_or(REPLAYED_BY_PINGORA, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    let memory = match wanted <= ctx.snapshot.config.pool().retry.max_body.max(1) {
+        true => ctx.gateway().bodies.take(wanted, limits.memory_for_retry_bodies),
+        false => None,
+    };
+    let Some(memory) = memory else {
+        ctx.body = Body::Streamed;
+        return Ok(());
+    };
+    if expects_continue(session) {
+        session.as_downstream_mut().write_continue_response().await?;
+    }
+    let mut pace = Pace::new(limits.header_timeout);
+    ctx.body = match length {
+        Some(length) if wanted > REPLAYED_BY_PINGORA => read_large(session, length, memory, &mut pace).await?,
+        Some(_) => read_small(session, memory, &mut pace).await?,
+        None => read_unknown(session, memory, &mut pace).await?,
+    };
+    Ok(())
+}
+
+async fn read_small(session: &mut Session, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
+    session.as_downstream_mut().enable_retry_buffering();
+    while pace.read(session).await?.is_some() {}
+    Ok(Body::Buffered { _memory: memory })
+}
+
+async fn read_large(session: &mut Session, length: u64, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut bytes = BytesMut::with_capacity(length.min(MOST_AT_ONCE));
+    loop {
+        if length.saturating_sub(bytes.len()) <= REPLAYED_BY_PINGORA {
+            session.as_downstream_mut().enable_retry_buffering();
+        }
+        match pace.read(session).await? {
+            Some(piece) => bytes.extend_from_slice(&piece),
+            None => return Ok(Body::Held { bytes: bytes.freeze(), _memory: memory }),
+        }
+    }
+}
+
+/// A body of unknown length, read until it ends or Pingora's buffer is nearly full.
+async fn read_unknown(session: &mut Session, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
+    session.as_downstream_mut().enable_retry_buffering();
+    let mut prefix = BytesMut::new();
+    while prefix.len() < UNKNOWN_READ_AHEAD {
+        match pace.read(session).await? {
+            Some(piece) => prefix.extend_from_slice(&piece),
+            None => return Ok(Body::Buffered { _memory: memory }),
+        }
+    }
+    if session.as_downstream().retry_buffer_truncated() {
+        return Ok(Body::Begun { prefix: Some(prefix.freeze()), _memory: memory });
+    }
+    Ok(Body::Buffered { _memory: memory })
+}
+
+/// Puts the held body where Pingora sends its own part of it; counts what is streamed.
+pub(super) fn forward(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    let max = ctx.snapshot.config.limits.max_body;
+    match &mut ctx.body {
+        Body::Held { bytes, .. } if end => *body = Some(bytes.clone()),
+        Body::Begun { prefix, .. } => {
+            if let Some(prefix) = prefix.take() {
+                let mut joined = BytesMut::from(prefix);
+                joined.extend_from_slice(body.as_deref().unwrap_or_default());
+                *body = Some(joined.freeze());
+            }
+        }
+        _ => {}
+    }
+    if session.as_downstream().body_bytes_read() as u64 > max && !session.was_upgraded() {
+        return Err(Error::new_down(BODY_TOO_LARGE));
+    }
+    Ok(())
+}
+
+impl Body {
+    /// Whether another attempt can send the same bytes again.
+    pub(super) fn replayable(&self, session: &Session) -> bool {
+        match self {
+            Body::Held { .. } => true,
+            Body::Buffered { .. } => !session.as_downstream().retry_buffer_truncated(),
+            Body::Begun { prefix, .. } => prefix.is_some(),
+            Body::Empty | Body::Streamed => session.as_downstream().body_bytes_read() == 0,
+            Body::Sent => false,
+        }
+    }
+
+    /// Whether it must go over a fresh connection, because it could not be sent again if a reused one had died.
+    pub(super) fn needs_fresh_connection(&self) -> bool {
+        matches!(self, Body::Begun { .. } | Body::Streamed)
+    }
+
+    /// Whether it was read before the backend was chosen.
+    pub(super) fn was_read(&self) -> bool {
+        !matches!(self, Body::Empty | Body::Streamed)
+    }
+}
+
+/// How fast a client must send: after a first grace, [`LEAST_RATE`] on average, so that a byte a second, which keeps
+/// every timeout between two bytes from firing, does not hold memory for ever.
+struct Pace {
+    grace: Duration,
+    begun: tokio::time::Instant,
+    received: u64,
+}
+
+impl Pace {
+    fn new(grace: Duration) -> Pace {
+        Pace { grace, begun: tokio::time::Instant::now(), received: 0 }
+    }
+
+    async fn read(&mut self, session: &mut Session) -> Result<Option<Bytes>, Refused> {
+        let deadline = self.begun + self.grace + Duration::from_millis(self.received * 1000 / LEAST_RATE);
+        let read = session.as_downstream_mut().read_request_body();
+        let piece = match tokio::time::timeout_at(deadline, read).await {
+            Ok(piece) => piece.map_err(Error::into_down)?,
+            Err(_) => return Err(Refusal::SLOW_BODY.into()),
+        };
+        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
+    }
+}
+
+/// The declared length. Pingora has refused what is no number, and lengths that differ.
+fn content_length(session: &Session) -> Option<u64> {
+    let head = session.req_header();
+    head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// RFC 9110, section 10.1.1: the client waits for a word before it sends the body.
+pub(super) fn expects_continue(session: &Session) -> bool {
+    let head = session.req_header();
+    head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// More than `limits.max_body` came of a body whose length was not declared.
+pub(super) const BODY_TOO_LARGE: ErrorType = ErrorType::new("body too large");
+/// `BODY_BUF_LIMIT` of Pingora 0.9.1.
+const REPLAYED_BY_PINGORA: usize = 64 * 1024;
+/// Leaves room for one HTTP/2 frame (16 KiB) in Pingora's buffer.
+const UNKNOWN_READ_AHEAD: usize = 48 * 1024;
+/// A declared length is only a promise: no more than this is set aside before anything came.
+const MOST_AT_ONCE: usize = 1024 * 1024;
+/// Bytes a second; Apache's mod_reqtimeout asks for 500.
+const LEAST_RATE: u64 = 1024;

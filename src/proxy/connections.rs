@@ -1,0 +1,176 @@
+//! Client connections: their bound, and the time limits that Pingora has not.
+//!
+//! Pingora limits the time between two bytes of a head, not the head's, and between keep-alive requests not at all.
+//! Here one timer per connection looks, each time it fires, since when the connection has been idle. A request makes it
+//! busy by its [`Ctx`](super::ctx::Ctx), so a handler may take as long as it likes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as TcpStream;
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Proxy;
+use crate::gateway::Gateway;
+
+/// The application behind a traffic listener.
+pub struct Connections {
+    gateway: Arc<Gateway>,
+    http1: Arc<Http>,
+    http2: Arc<Http>,
+}
+
+/// Pingora's HTTP application, told which protocol the connection speaks.
+struct Http {
+    proxy: Arc<HttpProxy<Proxy>>,
+    options: HttpServerOptions,
+}
+
+impl Connections {
+    /// The application for the gateway's listeners; all of them may share it.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, idle: Duration) -> Connections {
+        let conf = ServerConf { max_retries: MAX_TRIES, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
+        let proxy = Arc::new(http_proxy(&Arc::new(conf), Proxy::new(Arc::clone(&gateway))));
+        let http = |h2c: bool| {
+            let mut options = HttpServerOptions::default();
+            options.h2c = h2c;
+            options.h2_idle_timeout = Some(idle);
+            Arc::new(Http { proxy: Arc::clone(&proxy), options })
+        };
+        Connections { http1: http(false), http2: http(true), gateway }
+    }
+}
+
+#[async_trait]
+impl ServerApp for Connections {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let limits = self.gateway.snapshot.load().config.limits.clone();
+        let Some(_open) = self.gateway.connections.take(1, limits.max_connections) else {
+            return turn_away(stream).await;
+        };
+        let idle = Arc::new(Idle::new(&self.gateway));
+        let (stream, http2) = tokio::time::timeout(limits.header_timeout, peek(stream)).await.ok()??;
+        if http2 {
+            return self.http2.process_new(stream, shutdown).await;
+        }
+        let serve = IDLE.scope(Arc::clone(&idle), self.http1.process_new(stream, shutdown));
+        tokio::select! {
+            done = serve => done,
+            () = idle.over(limits.header_timeout) => None,
+        }
+    }
+
+    async fn cleanup(&self) {
+        self.http1.proxy.http_cleanup().await;
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Http {
+    async fn process_new_http(
+        self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+/// Since when a connection has had no request.
+struct Idle {
+    gateway: Arc<Gateway>,
+    /// Milliseconds of the gateway's clock; [`BUSY`] during a request.
+    since: AtomicU64,
+}
+
+impl Idle {
+    fn new(gateway: &Arc<Gateway>) -> Idle {
+        Idle { since: AtomicU64::new(gateway.clock.now()), gateway: Arc::clone(gateway) }
+    }
+
+    /// Resolves once the connection has been idle for `limit`.
+    async fn over(&self, limit: Duration) {
+        let mut wait = limit;
+        loop {
+            tokio::time::sleep(wait).await;
+            let since = self.since.load(Ordering::Relaxed);
+            if since == BUSY {
+                wait = limit;
+                continue;
+            }
+            let idle = Duration::from_millis(self.gateway.clock.now().saturating_sub(since));
+            match limit.checked_sub(idle) {
+                Some(rest) if !rest.is_zero() => wait = rest,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// A request on this task's connection; until it drops, the connection is not idle.
+pub(super) struct Busy(Option<Arc<Idle>>);
+
+impl Busy {
+    pub(super) fn begin() -> Busy {
+        let idle = IDLE.try_with(Arc::clone).ok();
+        if let Some(idle) = &idle {
+            idle.since.store(BUSY, Ordering::Relaxed);
+        }
+        Busy(idle)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(idle) = &self.0 {
+            idle.since.store(idle.gateway.clock.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether the client speaks HTTP/2 without being asked (RFC 9113, section 3.3). Pingora's own look waits for 24 bytes,
+/// which a short HTTP/1.0 request never sends; this one stops at the first byte that differs.
+async fn peek(mut stream: Stream) -> Option<(Stream, bool)> {
+    let mut seen = [0; PREFACE.len()];
+    let mut len = 0;
+    while len < seen.len() && seen[..len] == PREFACE[..len] {
+        match stream.read(&mut seen[len..]).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => len += n,
+        }
+    }
+    let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
+    tcp.rewind(&seen[..len]);
+    Some((tcp, seen == *PREFACE))
+}
+
+/// Too many connections: says so, and closes.
+async fn turn_away(mut stream: Stream) -> Option<Stream> {
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
+    None
+}
+
+tokio::task_local! {
+    static IDLE: Arc<Idle>;
+}
+
+const BUSY: u64 = u64::MAX;
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Of one request: every attempt may begin with a connection that turns out to be stale.
+const MAX_TRIES: usize = 2 * crate::core::pool::MAX_ATTEMPTS;
+/// Idle connections to backends that are kept, for each of Pingora's threads.
+const IDLE_UPSTREAM: usize = 1024;
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n\
+Content-Length: 123\r\nConnection: close\r\n\r\n\
+{\"error\":{\"message\":\"The gateway has too many connections; try again.\",\"type\":\"server_error\",\"code\":\"too_many_connections\"}}";

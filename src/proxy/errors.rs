@@ -1,0 +1,179 @@
+//! The gateway's own answers: OpenAI-style JSON, so that every client library can read them.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use serde_json::json;
+
+use super::attempt::NO_BACKEND;
+use super::body::BODY_TOO_LARGE;
+use super::ctx::Ctx;
+use super::retry;
+use crate::link::Cut;
+
+/// An answer that the gateway gives by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+}
+
+/// Why a request does not go to a backend.
+pub(super) enum Refused {
+    /// The gateway answers.
+    Answer(Refusal),
+    /// Pingora says what went wrong.
+    Failed(Box<Error>),
+}
+
+impl Refusal {
+    pub(super) const HEAD_TOO_LARGE: Refusal = Refusal {
+        status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        code: "headers_too_large",
+        message: "The request's headers are larger than this gateway accepts (limits.max_header_bytes).",
+    };
+    pub(super) const NO_HOST: Refusal =
+        Refusal { status: StatusCode::BAD_REQUEST, code: "no_host", message: "An HTTP/1.1 request needs a Host header." };
+    pub(super) const BAD_HEADER: Refusal =
+        Refusal { status: StatusCode::BAD_REQUEST, code: "bad_header", message: "A header has a byte that none may have." };
+    pub(super) const BODY_TOO_LARGE: Refusal = Refusal {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        code: "body_too_large",
+        message: "The request's body is larger than this gateway accepts (limits.max_body).",
+    };
+    pub(super) const SLOW_BODY: Refusal = Refusal {
+        status: StatusCode::REQUEST_TIMEOUT,
+        code: "slow_client",
+        message: "The request's body came too slowly.",
+    };
+    const MALFORMED: Refusal =
+        Refusal { status: StatusCode::BAD_REQUEST, code: "malformed", message: "The request's body is malformed." };
+    const NONE_AVAILABLE: Refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "no_backend_available",
+        message: "No backend is available now; try again.",
+    };
+    const FAILED: Refusal = Refusal {
+        status: StatusCode::BAD_GATEWAY,
+        code: "backend_failed",
+        message: "The backend failed before it answered, and no other one could take the request.",
+    };
+    const TIMEOUT: Refusal = Refusal {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        code: "backend_timeout",
+        message: "The backend did not answer in time.",
+    };
+    const BUSY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "backend_busy",
+        message: "The backend has too many requests, and no other one could take this one.",
+    };
+    const INTERNAL: Refusal = Refusal {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        code: "internal_error",
+        message: "The gateway failed.",
+    };
+
+    fn body(self) -> Bytes {
+        let kind = if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
+        json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused::Answer(refusal)
+    }
+}
+
+impl From<Box<Error>> for Refused {
+    fn from(error: Box<Error>) -> Self {
+        Refused::Failed(error)
+    }
+}
+
+/// Answers a request that goes to no backend. True: it is answered.
+pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refused) -> Result<bool> {
+    match refused {
+        Refused::Answer(refusal) => respond(session, ctx, refusal, None).await.map(|()| true),
+        Refused::Failed(error) => Err(error),
+    }
+}
+
+/// Answers a request whose last attempt failed, if its client is still there.
+pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, e: &Error) -> FailToProxy {
+    let none = FailToProxy { error_code: 0, can_reuse_downstream: false };
+    ctx.record.error(e);
+    if retry::response_begun(session) {
+        return none;
+    }
+    let Some(refusal) = refusal_for(ctx, e) else { return none };
+    let turned_away = ctx.turned_away.as_ref().filter(|_| refusal.code != Refusal::TIMEOUT.code);
+    let retry_after = turned_away.and_then(|turned_away| turned_away.retry_after.clone());
+    if let Err(error) = respond(session, ctx, refusal, retry_after).await {
+        tracing::debug!(%error, "the client left before its answer");
+    }
+    FailToProxy { error_code: refusal.status.as_u16(), can_reuse_downstream: false }
+}
+
+/// What to answer to an error; nothing if the client has left.
+fn refusal_for(ctx: &Ctx, e: &Error) -> Option<Refusal> {
+    match (e.esource(), e.etype()) {
+        (_, kind) if *kind == BODY_TOO_LARGE => Some(Refusal::BODY_TOO_LARGE),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Refusal::SLOW_BODY),
+        (
+            ErrorSource::Downstream,
+            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout,
+        ) => None,
+        (ErrorSource::Downstream, ErrorType::H2Error | ErrorType::ConnectError) => None,
+        (ErrorSource::Downstream, _) => Some(Refusal::MALFORMED),
+        (ErrorSource::Upstream, kind) => Some(upstream_refusal(ctx, kind)),
+        (_, kind) if *kind == NO_BACKEND => Some(Refusal::NONE_AVAILABLE),
+        _ => Some(Refusal::INTERNAL),
+    }
+}
+
+fn upstream_refusal(ctx: &Ctx, kind: &ErrorType) -> Refusal {
+    match (ctx.cut, ctx.turned_away.as_ref().map(|turned_away| turned_away.status)) {
+        (Some(Cut::FirstByte | Cut::Idle | Cut::Total), _) => Refusal::TIMEOUT,
+        (_, Some(StatusCode::TOO_MANY_REQUESTS)) => Refusal::BUSY,
+        (_, Some(StatusCode::SERVICE_UNAVAILABLE)) => Refusal::NONE_AVAILABLE,
+        _ if *kind == ErrorType::ConnectTimedout => Refusal::TIMEOUT,
+        _ => Refusal::FAILED,
+    }
+}
+
+async fn respond(
+    session: &mut Session, ctx: &mut Ctx, refusal: Refusal, retry_after: Option<HeaderValue>,
+) -> Result<()> {
+    ctx.record.answer(refusal.status.as_u16(), refusal.code);
+    let body = refusal.body();
+    let mut head = ResponseHeader::build(refusal.status, Some(4))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header(header::CONNECTION, "close")?;
+    if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        head.insert_header(header::RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static(RETRY_AFTER)))?;
+    }
+    let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
+    session.as_downstream_mut().write_error_response(head, body).await?;
+    linger(session).await;
+    Ok(())
+}
+
+/// Reads what the client is still sending, for a moment: a connection that is closed with bytes unread is reset, and
+/// a reset may overtake the answer (RFC 9112, section 9.6).
+async fn linger(session: &mut Session) {
+    let session = session.as_downstream_mut();
+    if !session.is_body_done() {
+        session.set_total_drain_timeout(Some(LINGER));
+        let _ = tokio::time::timeout(LINGER, session.drain_request_body()).await;
+    }
+}
+
+/// Seconds after which a client may try again: the default interval of probes.
+const RETRY_AFTER: &str = "2";
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,145 @@
+//! The proxy: Pingora's phases, each handed to the file that knows.
+//!
+//! One request, straight down and straight up:
+//!
+//! | phase | file | what |
+//! |---|---|---|
+//! | `request_filter` | `head.rs`, `body.rs` | refuse what is malformed, find the session, hold the body |
+//! | `upstream_peer` | `attempt.rs` | select a backend, count the request there |
+//! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
+//! | `upstream_request_filter` | `attempt.rs` | the headers that are added upstream |
+//! | `upstream_response_*` | `response.rs` | first byte, affinity headers, the tail with the usage figures |
+//! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
+//! | drop | `record.rs` | every count, whatever way a request ends |
+//!
+//! Connections come in through `connections.rs`.
+
+mod attempt;
+mod body;
+mod connections;
+mod ctx;
+mod errors;
+mod head;
+mod record;
+mod response;
+mod retry;
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+
+pub use connections::Connections;
+
+use crate::core::usage::Tail;
+use crate::gateway::Gateway;
+use ctx::Ctx;
+
+/// The proxy.
+pub struct Proxy {
+    gateway: Arc<Gateway>,
+}
+
+impl Proxy {
+    /// A proxy for the gateway's listeners.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>) -> Proxy {
+        Proxy { gateway }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(&self.gateway)
+    }
+
+    /// None: compression would buffer streams.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        let refused = match head::accept(session, ctx) {
+            Ok(()) => body::hold(session, ctx).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        match refused {
+            Ok(()) => Ok(false),
+            Err(error) => errors::refuse(session, ctx, error).await,
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        attempt::begin(ctx).await
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+        retry::after_connect(ctx, e)
+    }
+
+    async fn connected_to_upstream(
+        &self, session: &mut Session, _reused: bool, _peer: &HttpPeer, fd: RawFd, _digest: Option<&Digest>, ctx: &mut Ctx,
+    ) -> Result<()> {
+        attempt::connected(session, fd, ctx)
+    }
+
+    async fn upstream_request_filter(
+        &self, session: &mut Session, upstream: &mut RequestHeader, ctx: &mut Ctx,
+    ) -> Result<()> {
+        attempt::add_headers(session, upstream, ctx)
+    }
+
+    async fn request_body_filter(
+        &self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx,
+    ) -> Result<()> {
+        body::forward(session, body, end, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx,
+    ) -> Result<()> {
+        response::head(session, response, ctx)
+    }
+
+    fn upstream_response_body_filter(
+        &self, _session: &mut Session, body: &mut Option<Bytes>, _end: bool, ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        response::body(body.as_ref(), ctx);
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self, _peer: &HttpPeer, session: &mut Session, e: Box<Error>, ctx: &mut Ctx, reused: bool,
+    ) -> Box<Error> {
+        retry::after_send(session, ctx, e, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        errors::answer(session, ctx, e).await
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+        ctx.record.usage(ctx.tail.as_ref().and_then(Tail::usage));
+        ctx.record.end(session, e);
+    }
+
+    /// The access log and `errors.rs` say it better.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _e: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self, _session: &Session, _ctx: &Ctx, _e: &Error, _context: pingora::proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

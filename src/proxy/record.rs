@@ -1,0 +1,243 @@
+//! What is counted and logged of one request, whatever way it ends.
+//!
+//! Pingora's `logging` is not called for a request whose task is dropped, so the counting is done when this drops.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource};
+
+use super::attempt::REQUEST_ID;
+use crate::access_log::Line;
+use crate::core::usage::Usage;
+use crate::core::{Affinity, Selection, SessionKey};
+use crate::gateway::Gateway;
+use crate::metrics::{Code, Phase};
+use crate::snapshot::Snapshot;
+
+/// The facts of one request.
+pub(super) struct Record {
+    gateway: Arc<Gateway>,
+    snapshot: Arc<Snapshot>,
+    begun: Instant,
+    selection: Option<Selection>,
+    attempts: u32,
+    /// The status that the client got; 0 if it got none yet.
+    status: u16,
+    /// Whether the gateway answered by itself.
+    own_answer: bool,
+    phase: Phase,
+    /// Whether the request came to its end, as opposed to being dropped.
+    ended: bool,
+    client_left: bool,
+    first_byte_ms: Option<u64>,
+    bytes_in: u64,
+    bytes_out: u64,
+    usage: Option<Usage>,
+    log: Option<Box<LogFacts>>,
+}
+
+/// What only the access log needs; kept only if there is one.
+#[derive(Default)]
+struct LogFacts {
+    method: String,
+    path: String,
+    request_id: String,
+    session: Option<String>,
+    error: Option<String>,
+}
+
+impl Record {
+    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>) -> Record {
+        Record {
+            log: gateway.access_log.enabled().then(Box::default),
+            gateway,
+            snapshot,
+            begun: Instant::now(),
+            selection: None,
+            attempts: 0,
+            status: 0,
+            own_answer: false,
+            phase: Phase::Request,
+            ended: false,
+            client_left: false,
+            first_byte_ms: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            usage: None,
+        }
+    }
+
+    pub(super) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// The head of the request is there.
+    pub(super) fn request(&mut self, session: &Session) {
+        if self.log.is_some() {
+            let request_id = self.request_id(session);
+            let head = session.req_header();
+            if let Some(log) = &mut self.log {
+                head.method.as_str().clone_into(&mut log.method);
+                head.uri.path().clone_into(&mut log.path);
+                log.request_id = request_id;
+            }
+        }
+    }
+
+    /// The client's own request id, or one that is made up, the same one for the whole request.
+    pub(super) fn request_id(&self, session: &Session) -> String {
+        if let Some(id) = self.log.as_ref().map(|log| &log.request_id).filter(|id| !id.is_empty()) {
+            return id.clone();
+        }
+        let own = session.req_header().headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        own.map_or_else(new_request_id, str::to_owned)
+    }
+
+    pub(super) fn session(&mut self, key: Option<SessionKey>) {
+        if let Some(log) = &mut self.log {
+            log.session = key.map(|key| key.to_string());
+        }
+    }
+
+    /// A backend was selected, for another attempt.
+    pub(super) fn attempt(&mut self, selection: Selection) {
+        self.selection = Some(selection);
+        self.attempts += 1;
+        self.phase = Phase::Waiting;
+    }
+
+    /// Attempts so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The first byte of the final response came.
+    pub(super) fn first_byte(&mut self, status: u16) {
+        self.status = status;
+        self.phase = Phase::Streaming;
+        let waited = self.begun.elapsed();
+        self.first_byte_ms = Some(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        if let Some(selection) = self.selection {
+            self.snapshot.links[selection.member].metrics.first_byte(selection.affinity, waited.as_secs_f64());
+        }
+    }
+
+    pub(super) fn bytes_out(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// The gateway answers by itself.
+    pub(super) fn answer(&mut self, status: u16, code: &'static str) {
+        self.status = status;
+        self.own_answer = true;
+        if let Some(log) = &mut self.log
+            && log.error.is_none()
+        {
+            log.error = Some(code.to_owned());
+        }
+        if status >= 500 {
+            let backend = self.backend();
+            tracing::warn!(status, code, backend, attempts = self.attempts, "request failed");
+        }
+    }
+
+    /// The request failed.
+    pub(super) fn error(&mut self, e: &Error) {
+        self.client_left = *e.esource() == ErrorSource::Downstream;
+        let text = e.to_string();
+        if !self.client_left && self.phase == Phase::Streaming {
+            let backend = self.backend();
+            tracing::warn!(backend, error = %text, "stream broken");
+            if let Some(selection) = self.selection {
+                self.snapshot.links[selection.member].note_error(format!("mid-stream: {}", e.root_etype().as_str()));
+            }
+        }
+        if let Some(log) = &mut self.log {
+            log.error = Some(text);
+        }
+    }
+
+    /// What the backend said of the prompt.
+    pub(super) fn usage(&mut self, usage: Option<Usage>) {
+        self.usage = usage;
+    }
+
+    /// The request is over.
+    pub(super) fn end(&mut self, session: &Session, e: Option<&Error>) {
+        self.ended = true;
+        self.bytes_in = session.as_downstream().body_bytes_read() as u64;
+        self.client_left |= e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
+    }
+
+    fn backend(&self) -> Option<&str> {
+        Some(self.snapshot.links[self.selection?.member].backend.name())
+    }
+
+    /// The status that counts: 499 for a client that left, whatever it had been told before.
+    fn final_status(&self) -> u16 {
+        let left = !self.own_answer && (self.client_left || !self.ended);
+        if left || self.status == 0 { 499 } else { self.status }
+    }
+
+    fn count(&self) {
+        let (status, seconds) = (self.final_status(), self.begun.elapsed().as_secs_f64());
+        match self.selection.filter(|_| !self.own_answer) {
+            Some(Selection { member, affinity }) => {
+                let metrics = &self.snapshot.links[member].metrics;
+                metrics.request(affinity, Code::of(status), seconds);
+                if let Some(usage) = self.usage {
+                    metrics.usage(affinity, usage);
+                }
+            }
+            None => self.snapshot.metrics.unanswered(Code::of(status)),
+        }
+        if status == 499 {
+            self.snapshot.metrics.abort(self.phase);
+        }
+    }
+
+    fn log(&self, log: &LogFacts) {
+        self.gateway.access_log.write(&Line {
+            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            method: &log.method,
+            path: &log.path,
+            status: self.final_status(),
+            pool: &self.snapshot.config.pool().name,
+            backend: self.backend(),
+            affinity: self.selection.map(|selection| Affinity::as_str(selection.affinity)),
+            attempts: self.attempts,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            first_byte_ms: self.first_byte_ms,
+            total_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            session: log.session.clone(),
+            request_id: &log.request_id,
+            error: log.error.as_deref(),
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.count();
+        if let Some(log) = self.log.take() {
+            self.log(&log);
+        }
+    }
+}
+
+/// Unique across processes and restarts: random bits of this process, then a count.
+fn new_request_id() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut id = String::with_capacity(32);
+    // Writing to a String never fails.
+    let _ = write!(id, "{:016x}{:016x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed));
+    id
+}
