@@ -1,0 +1,231 @@
+//! The machine behind the HTTP server: slots, serial prefill, prefix cache.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until};
+
+use crate::cache::PrefixCache;
+use crate::config::SimConfig;
+use crate::tokens::BlockChain;
+
+/// Slots are given in order of arrival; prefill is one request after the other, in the order of their slots.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    config: Arc<SimConfig>,
+    slots: Semaphore,
+    /// When the last prefill ended on the model's clock.
+    prefill_end: tokio::sync::Mutex<Instant>,
+    cache: Mutex<PrefixCache>,
+    counters: Mutex<Counters>,
+    processing: AtomicUsize,
+    deferred: AtomicUsize,
+}
+
+/// What `/metrics` counts; a killed server begins again at 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) cached_tokens: usize,
+    pub(crate) output_tokens: usize,
+    pub(crate) prompt_seconds: f64,
+    pub(crate) output_seconds: f64,
+    pub(crate) requests: usize,
+}
+
+/// A request whose prompt is computed. It holds a slot until dropped.
+#[derive(Debug)]
+pub(crate) struct Prefilled<'e> {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) cached_tokens: usize,
+    pub(crate) time: Duration,
+    /// When the first token is due on the model's clock.
+    pub(crate) end: Instant,
+    _slot: Slot<'e>,
+}
+
+impl Engine {
+    pub(crate) fn new(config: Arc<SimConfig>) -> Self {
+        let block_tokens = config.block_tokens.max(1);
+        Self {
+            slots: Semaphore::new(config.slots.max(1)),
+            prefill_end: tokio::sync::Mutex::new(Instant::now()),
+            cache: Mutex::new(PrefixCache::new(config.cache_tokens / block_tokens)),
+            counters: Mutex::default(),
+            processing: AtomicUsize::new(0),
+            deferred: AtomicUsize::new(0),
+            config,
+        }
+    }
+
+    /// Waits for a slot and for this prompt's prefill. Dropping the future gives everything back.
+    pub(crate) async fn prefill(&self, prompt: &BlockChain) -> Prefilled<'_> {
+        let arrival = Instant::now();
+        let slot = self.slot().await;
+        let mut turn = PrefillTurn { end: self.prefill_end.lock().await, done: None };
+        let cached_tokens = self.cached_tokens(prompt);
+        let prompt_tokens = prompt.tokens();
+        let time = self.config.wall_time(prompt_tokens - cached_tokens, self.config.prefill_rate);
+        // From the end of the previous one, not from now: a late timer must not slow the model down.
+        let start = (*turn.end).max(arrival);
+        let end = start + time;
+        if !time.is_zero() {
+            sleep_until(end).await;
+        }
+        turn.done = Some(end);
+        drop(turn);
+        self.cache.lock().insert(prompt.blocks());
+        let mut counters = self.counters.lock();
+        counters.requests += 1;
+        counters.prompt_tokens += prompt_tokens;
+        counters.cached_tokens += cached_tokens;
+        counters.prompt_seconds += time.as_secs_f64();
+        Prefilled { prompt_tokens, cached_tokens, time, end, _slot: slot }
+    }
+
+    /// A request was answered in full; `text` is its prompt with the answer appended.
+    pub(crate) fn finished(&self, text: &BlockChain, output_tokens: usize, time: Duration) {
+        if self.config.cache_output {
+            self.cache.lock().insert(text.blocks());
+        }
+        let mut counters = self.counters.lock();
+        counters.output_tokens += output_tokens;
+        counters.output_seconds += time.as_secs_f64();
+    }
+
+    /// As a restarted process: cold cache, counters at 0.
+    pub(crate) fn restart(&self) {
+        self.cache.lock().clear();
+        *self.counters.lock() = Counters::default();
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        *self.counters.lock()
+    }
+
+    /// Requests that hold a slot.
+    pub(crate) fn processing(&self) -> usize {
+        self.processing.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for a slot.
+    pub(crate) fn deferred(&self) -> usize {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
+    /// Tokens in the prefix cache.
+    pub(crate) fn cache_tokens(&self) -> usize {
+        self.cache.lock().len() * self.config.block_tokens.max(1)
+    }
+
+    async fn slot(&self) -> Slot<'_> {
+        let waiting = Gauge::enter(&self.deferred);
+        let permit = self.slots.acquire().await.ok();
+        drop(waiting);
+        Slot { _permit: permit, _processing: Gauge::enter(&self.processing) }
+    }
+
+    /// At least one token is always computed: real servers need it for the first logits.
+    fn cached_tokens(&self, prompt: &BlockChain) -> usize {
+        let block = self.config.block_tokens.max(1);
+        let most = prompt.tokens().saturating_sub(1) / block;
+        self.cache.lock().matched(prompt.blocks()).min(most) * block
+    }
+}
+
+#[derive(Debug)]
+struct Slot<'e> {
+    _permit: Option<SemaphorePermit<'e>>,
+    _processing: Gauge<'e>,
+}
+
+/// The right to prefill. A prefill that is given up ends now, a finished one when the model's clock says.
+struct PrefillTurn<'e> {
+    end: tokio::sync::MutexGuard<'e, Instant>,
+    done: Option<Instant>,
+}
+
+impl Drop for PrefillTurn<'_> {
+    fn drop(&mut self) {
+        *self.end = self.done.unwrap_or_else(Instant::now);
+    }
+}
+
+/// Counts something up while it lives.
+#[derive(Debug)]
+pub(crate) struct Gauge<'a>(&'a AtomicUsize);
+
+impl<'a> Gauge<'a> {
+    pub(crate) fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Gauge<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(text: &str) -> BlockChain {
+        let mut chain = BlockChain::new(4);
+        chain.push(text.as_bytes());
+        chain
+    }
+
+    fn engine(change: impl FnOnce(&mut SimConfig)) -> Engine {
+        let mut config = SimConfig { block_tokens: 4, ..SimConfig::default() };
+        change(&mut config);
+        Engine::new(Arc::new(config))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn prefill_is_serial_and_takes_uncached_tokens_only() {
+        let engine = engine(|c| c.prefill_rate = 100.0);
+        let start = Instant::now();
+        let (a, b) = (chain(&"a".repeat(400)), chain(&"b".repeat(400)));
+        let (first, second) = tokio::join!(engine.prefill(&a), engine.prefill(&b));
+        assert_eq!(first.end - start, Duration::from_secs(1));
+        assert_eq!(second.end - start, Duration::from_secs(2), "one after the other");
+        assert_eq!(engine.processing(), 2);
+        drop((first, second));
+        let warm = engine.prefill(&a).await;
+        assert_eq!(warm.cached_tokens, 96, "one token is always computed, so the last block counts as missing");
+        assert_eq!(warm.time, Duration::from_millis(40));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prefill_that_is_given_up_frees_slot_and_queue_and_leaves_no_cache() {
+        let engine = engine(|c| (c.prefill_rate, c.slots) = (100.0, 1));
+        let (long, short) = (chain(&"a".repeat(40_000)), chain("bbbb"));
+        let given_up = tokio::time::timeout(Duration::from_secs(3), engine.prefill(&long)).await;
+        assert!(given_up.is_err());
+        let start = Instant::now();
+        let next = engine.prefill(&short).await;
+        assert_eq!(next.end - start, Duration::from_millis(10));
+        drop(next);
+        assert_eq!((engine.processing(), engine.deferred()), (0, 0));
+        assert_eq!(engine.cached_tokens(&long), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_free_slot_requests_are_deferred() {
+        let engine = engine(|c| (c.slots, c.time_scale) = (1, 0.0));
+        let (a, b) = (chain("aaaa"), chain("bbbb"));
+        let first = engine.prefill(&a).await;
+        let mut second = std::pin::pin!(engine.prefill(&b));
+        tokio::select! { _ = &mut second => panic!("there is one slot only"), () = tokio::task::yield_now() => {} }
+        assert_eq!((engine.processing(), engine.deferred()), (1, 1));
+        drop(first);
+        second.await;
+        assert_eq!(engine.deferred(), 0);
+    }
+}
