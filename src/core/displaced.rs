@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::Millis;
 use super::backend::Backend;
 use super::session::SessionKey;
-use super::Millis;
 
 /// A bounded table of displaced sessions, each with the backend it stays on until it has been idle for long.
 ///
@@ -58,24 +58,18 @@ impl Displaced {
         self.len() == 0
     }
 
-    /// Where a session stays, if it is away and has not been idle for too long.
+    /// Where a session stays, if it is away and has not been idle for too long. Asking is not being active.
     #[must_use]
     pub fn place(&self, key: SessionKey, now: Millis) -> Option<Arc<Backend>> {
         if self.is_empty() {
             return None;
         }
-        let mut table = self.table.lock();
-        let stay = table.get_mut(&key)?;
-        if now.saturating_sub(stay.seen) < self.idle_ttl {
-            stay.seen = stay.seen.max(now);
-            return Some(Arc::clone(&stay.at));
-        }
-        table.pop(&key);
-        self.len.store(table.len(), Ordering::Relaxed);
-        None
+        let table = self.table.lock();
+        let stay = table.peek(&key)?;
+        (now.saturating_sub(stay.seen) < self.idle_ttl).then(|| Arc::clone(&stay.at))
     }
 
-    /// Notes that a session's cache is at `at` now.
+    /// Notes that a session is active at `at`, where its cache is now.
     pub fn stay(&self, key: SessionKey, at: &Arc<Backend>, now: Millis) {
         let mut table = self.table.lock();
         table.put(key, Stay { at: Arc::clone(at), seen: now });
@@ -128,10 +122,10 @@ mod tests {
         let displaced = Displaced::new(10, 100);
         let at = Arc::new(Backend::new("gpu1", false));
         displaced.stay(key(1), &at, 0);
-        assert!(displaced.place(key(1), 99).is_some(), "seen 99 ms ago");
-        assert!(displaced.place(key(1), 198).is_some(), "each turn begins the wait anew");
-        assert!(displaced.place(key(1), 298).is_none(), "idle for 100 ms");
-        assert!(displaced.is_empty());
+        assert!(displaced.place(key(1), 99).is_some(), "active 99 ms ago");
+        assert!(displaced.place(key(1), 100).is_none(), "to ask for it did not make it active");
+        displaced.stay(key(1), &at, 100);
+        assert!(displaced.place(key(1), 199).is_some(), "each turn begins the wait anew");
     }
 
     #[test]
@@ -140,7 +134,7 @@ mod tests {
         let at = Arc::new(Backend::new("gpu1", false));
         displaced.stay(key(1), &at, 0);
         displaced.stay(key(2), &at, 1);
-        assert!(displaced.place(key(1), 2).is_some());
+        displaced.stay(key(1), &at, 2);
         displaced.stay(key(3), &at, 3);
         assert_eq!(displaced.len(), 2);
         assert!(displaced.place(key(2), 4).is_none());

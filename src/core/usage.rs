@@ -4,7 +4,9 @@
 //! That is enough for every server we know: OpenAI's `usage` object is the last thing of a JSON body or the last
 //! event of a stream, and llama-server adds `timings` beside it.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 /// What a backend said of one prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +51,11 @@ pub const KEPT: usize = 4096;
 /// `"prompt_tokens": 7` is not mistaken for usage.
 #[must_use]
 pub fn read(text: &[u8]) -> Option<Usage> {
-    let number = |key: &str| last_number(text, key);
-    let computed_and_cached = || Some((number("\"prompt_n\"")?, number("\"cache_n\"")?));
-    let prompt = number("\"prompt_tokens\"").or_else(|| number("\"input_tokens\""));
-    let cached = number("\"cached_tokens\"");
+    let keys = &*KEYS;
+    let number = |key: &Finder<'_>| last_number(text, key);
+    let computed_and_cached = || Some((number(&keys.prompt_n)?, number(&keys.cache_n)?));
+    let prompt = number(&keys.prompt_tokens).or_else(|| number(&keys.input_tokens));
+    let cached = number(&keys.cached_tokens);
     let (prompt, cached) = match (prompt, cached) {
         (Some(prompt), Some(cached)) => (prompt, cached),
         (Some(prompt), None) => (prompt, computed_and_cached().map_or(0, |(_, cached)| cached)),
@@ -61,12 +64,30 @@ pub fn read(text: &[u8]) -> Option<Usage> {
     Some(Usage { prompt, cached: cached.min(prompt) })
 }
 
-/// The number after the last `key` (given with its quotes) that is a key of an object.
-fn last_number(text: &[u8], key: &str) -> Option<u64> {
-    memmem::rfind_iter(text, key.as_bytes()).find_map(|at| {
+/// Prepared searches: forward ones, which use SIMD. Preparing them costs more than the search.
+struct Keys {
+    prompt_tokens: Finder<'static>,
+    input_tokens: Finder<'static>,
+    cached_tokens: Finder<'static>,
+    prompt_n: Finder<'static>,
+    cache_n: Finder<'static>,
+}
+
+static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
+    prompt_tokens: Finder::new("\"prompt_tokens\""),
+    input_tokens: Finder::new("\"input_tokens\""),
+    cached_tokens: Finder::new("\"cached_tokens\""),
+    prompt_n: Finder::new("\"prompt_n\""),
+    cache_n: Finder::new("\"cache_n\""),
+});
+
+/// The number after the last `key` (found with its quotes) that is a key of an object.
+fn last_number(text: &[u8], key: &Finder<'_>) -> Option<u64> {
+    let numbers = key.find_iter(text).filter_map(|at| {
         let inside_a_string = at > 0 && text[at - 1] == b'\\';
-        if inside_a_string { None } else { number_of(&text[at + key.len()..]) }
-    })
+        if inside_a_string { None } else { number_of(&text[at + key.needle().len()..]) }
+    });
+    numbers.last()
 }
 
 /// The number in `: 123`, if that is how `text` begins.
@@ -99,7 +120,8 @@ mod tests {
         assert_eq!(read(vllm), Some((3018, 2944)));
         let vllm_without_flag = r#"{"usage":{"prompt_tokens":3018,"total_tokens":3020,"prompt_tokens_details":null}}"#;
         assert_eq!(read(vllm_without_flag), Some((3018, 0)));
-        let responses = r#"{"usage":{"input_tokens":50,"input_tokens_details":{"cached_tokens":48},"output_tokens":2}}"#;
+        let responses =
+            r#"{"usage":{"input_tokens":50,"input_tokens_details":{"cached_tokens":48},"output_tokens":2}}"#;
         assert_eq!(read(responses), Some((50, 48)));
         assert_eq!(read("data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), None);
     }
@@ -107,7 +129,10 @@ mod tests {
     #[test]
     fn a_chat_about_usage_is_not_usage() {
         assert_eq!(read(br#"{"content":"try {\"prompt_tokens\": 7, \"cached_tokens\": 7}"}"#), None);
-        assert_eq!(read(br#"{"content":"\"prompt_tokens\":7","usage":{"prompt_tokens":9}}"#).map(|u| u.prompt), Some(9));
+        assert_eq!(
+            read(br#"{"content":"\"prompt_tokens\":7","usage":{"prompt_tokens":9}}"#).map(|u| u.prompt),
+            Some(9)
+        );
     }
 
     #[test]
