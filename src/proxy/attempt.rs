@@ -1,19 +1,22 @@
 //! One attempt at one backend.
 
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
-use pingora::protocols::TcpKeepalive;
+use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::body;
+use super::connections;
 use super::ctx::Ctx;
+use super::form;
 use crate::core::Selection;
+use crate::link::Socket;
 use crate::snapshot::Snapshot;
 
 /// Selects a backend, counts the request there, and says how to connect.
@@ -59,15 +62,16 @@ fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
 }
 
 /// The connection is there: from now on it can be cut.
-pub(super) fn connected(session: &Session, fd: RawFd, ctx: &mut Ctx) -> Result<()> {
-    let (Some(link), now) = (ctx.link(), ctx.now()) else { return Ok(()) };
+pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, ctx: &mut Ctx) {
+    let (Some(link), Some(socket)) = (ctx.link(), socket(fd, digest)) else { return };
     let movable = ctx.body.replayable(session) && ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts;
-    #[expect(unsafe_code, reason = "Pingora gives the connection's descriptor as a bare number")]
-    // SAFETY: the connection belongs to Pingora's caller of this hook and is open while the hook runs.
-    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-    let attempt = link.attempts.enter(socket, movable, ctx.begun, now);
-    ctx.attempt = Some(attempt.or_err(ErrorType::InternalError, "no file descriptor is left")?);
-    Ok(())
+    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, ctx.now()));
+}
+
+/// The ends of a connection, which Pingora asks the kernel for once in the connection's life.
+fn socket(number: RawFd, digest: Option<&Digest>) -> Option<Socket> {
+    let digest = digest?.socket_digest.as_ref()?;
+    Some(Socket { number, local: *digest.local_addr()?.as_inet()?, peer: *digest.peer_addr()?.as_inet()? })
 }
 
 /// What a backend is told besides what the client said.
@@ -75,25 +79,40 @@ pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: 
     if ctx.body.was_read() && body::expects_continue(session) {
         upstream.remove_header(&header::EXPECT);
     }
-    if let Some(peer) = session.client_addr().and_then(|address| address.as_inet()) {
-        let peer = peer.ip().to_string();
-        let before = upstream.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-        let chain = before.chain([peer.as_str()]).collect::<Vec<_>>().join(", ");
-        upstream.insert_header(FORWARDED_FOR, chain)?;
+    if let Some(client) = connections::client(session) {
+        let chain = forwarded_for(upstream, client)?;
+        upstream.insert_header("X-Forwarded-For", chain)?;
     }
-    upstream.insert_header("x-forwarded-proto", "http")?;
+    upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
     let head = session.req_header();
     let host = match head.version {
         Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
         _ => head.headers.get(header::HOST).cloned(),
     };
     if let Some(host) = host {
-        upstream.insert_header("x-forwarded-host", host)?;
+        upstream.insert_header("X-Forwarded-Host", host)?;
     }
-    if !upstream.headers.contains_key(REQUEST_ID) {
-        upstream.insert_header(REQUEST_ID, ctx.record.request_id(session))?;
+    // HTTP/1.0 and HTTP/2 may do without; HTTP/1.1, which the backend gets, may not.
+    if !upstream.headers.contains_key(header::HOST)
+        && let Some(link) = ctx.link()
+    {
+        upstream.insert_header(header::HOST, link.address.origin().authority())?;
+    }
+    form::to_origin_form(upstream)?;
+    if !upstream.headers.contains_key(&REQUEST_ID) {
+        upstream.insert_header("X-Request-Id", ctx.record.request_id(session))?;
     }
     Ok(())
+}
+
+/// The proxies that a request came through, and who asked us.
+fn forwarded_for(upstream: &RequestHeader, client: HeaderValue) -> Result<HeaderValue> {
+    if !upstream.headers.contains_key(&FORWARDED_FOR) {
+        return Ok(client);
+    }
+    let before = upstream.headers.get_all(&FORWARDED_FOR).iter();
+    let chain: Vec<&[u8]> = before.chain([&client]).map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
 }
 
 /// No backend is left that could take the request.
@@ -106,5 +125,5 @@ const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {
     count: 3,
     user_timeout: Duration::from_secs(30),
 };
-const FORWARDED_FOR: &str = "x-forwarded-for";
-pub(super) const REQUEST_ID: &str = "x-request-id";
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

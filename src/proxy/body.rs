@@ -35,10 +35,13 @@ pub(super) enum Body {
 
 /// Reads the body as far as it may be held.
 pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refused> {
-    if session.is_upgrade_req() || session.as_downstream_mut().is_body_empty() {
+    let length = content_length(session);
+    let chunked = session.req_header().headers.contains_key(header::TRANSFER_ENCODING);
+    // Pingora must not look for the body of an upgrade: what comes after its head belongs to the other protocol.
+    let upgrade = session.is_upgrade_req() && !chunked && length.is_none_or(|length| length == 0);
+    if upgrade || session.as_downstream_mut().is_body_empty() {
         return Ok(());
     }
-    let length = content_length(session);
     let limits = &ctx.snapshot.config.limits;
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Refusal::BODY_TOO_LARGE.into());

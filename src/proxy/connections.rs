@@ -4,16 +4,17 @@
 //! Here one timer per connection looks, each time it fires, since when the connection has been idle. A request makes it
 //! busy by its [`Ctx`](super::ctx::Ctx), so a handler may take as long as it likes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as TcpStream;
-use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::proxy::{HttpProxy, Session, http_proxy};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,16 +88,22 @@ impl HttpServerApp for Http {
     }
 }
 
-/// Since when a connection has had no request.
+/// Since when a connection has had no request, and whose it is.
 struct Idle {
     gateway: Arc<Gateway>,
+    /// The client's address, ready for `X-Forwarded-For`.
+    client: OnceLock<HeaderValue>,
     /// Milliseconds of the gateway's clock; [`BUSY`] during a request.
     since: AtomicU64,
 }
 
 impl Idle {
     fn new(gateway: &Arc<Gateway>) -> Idle {
-        Idle { since: AtomicU64::new(gateway.clock.now()), gateway: Arc::clone(gateway) }
+        Idle {
+            since: AtomicU64::new(gateway.clock.now()),
+            client: OnceLock::new(),
+            gateway: Arc::clone(gateway),
+        }
     }
 
     /// Resolves once the connection has been idle for `limit`.
@@ -116,6 +123,13 @@ impl Idle {
             }
         }
     }
+}
+
+/// The client's address as a header's value; written once for a connection.
+pub(super) fn client(session: &Session) -> Option<HeaderValue> {
+    let address = session.client_addr()?.as_inet()?;
+    let written = || HeaderValue::from_str(&address.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+    Some(IDLE.try_with(|idle| idle.client.get_or_init(written).clone()).unwrap_or_else(|_| written()))
 }
 
 /// A request on this task's connection; until it drops, the connection is not idle.
@@ -172,5 +186,5 @@ const MAX_TRIES: usize = 2 * crate::core::pool::MAX_ATTEMPTS;
 /// Idle connections to backends that are kept, for each of Pingora's threads.
 const IDLE_UPSTREAM: usize = 1024;
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n\
-Content-Length: 123\r\nConnection: close\r\n\r\n\
+Content-Length: 124\r\nConnection: close\r\n\r\n\
 {\"error\":{\"message\":\"The gateway has too many connections; try again.\",\"type\":\"server_error\",\"code\":\"too_many_connections\"}}";

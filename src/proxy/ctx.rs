@@ -25,6 +25,8 @@ pub struct Ctx {
     pub(super) selection: Option<Selection>,
     /// Where it has been.
     pub(super) tried: Tried,
+    /// Whether its session is away from home, on a backend that has begun to answer it.
+    pub(super) landed: bool,
     /// A member that is to be tried again at once, on a fresh connection.
     pub(super) again: Option<usize>,
     /// What the last backend answered, if that made another attempt necessary.
@@ -58,6 +60,7 @@ impl Ctx {
             body: Body::Empty,
             selection: None,
             tried: Tried::default(),
+            landed: false,
             again: None,
             turned_away: None,
             cut: None,

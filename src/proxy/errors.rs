@@ -39,6 +39,18 @@ impl Refusal {
         Refusal { status: StatusCode::BAD_REQUEST, code: "no_host", message: "An HTTP/1.1 request needs a Host header." };
     pub(super) const BAD_HEADER: Refusal =
         Refusal { status: StatusCode::BAD_REQUEST, code: "bad_header", message: "A header has a byte that none may have." };
+    pub(super) const BAD_HOST: Refusal =
+        Refusal { status: StatusCode::BAD_REQUEST, code: "bad_host", message: "The Host header is no host." };
+    pub(super) const BAD_TARGET: Refusal = Refusal {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_target",
+        message: "The request's target must begin with a slash, or be a URL with http or https.",
+    };
+    pub(super) const BAD_FRAMING: Refusal = Refusal {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_framing",
+        message: "A request has one Content-Length in digits, or the Transfer-Encoding chunked and no other.",
+    };
     pub(super) const BODY_TOO_LARGE: Refusal = Refusal {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         code: "body_too_large",

@@ -1,10 +1,10 @@
 //! The request's head: what is refused, and whose session it is.
 
-use http::{Version, header};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
 use super::errors::Refusal;
+use super::form;
 use crate::config::{Affinity, SessionHeader};
 use crate::core::SessionKey;
 use crate::metrics::PoolMetrics;
@@ -14,18 +14,11 @@ use crate::snapshot::Snapshot;
 pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
     ctx.record.request(session);
     let limits = &ctx.snapshot.config.limits;
-    let idle = ctx.snapshot.config.pool().timeouts.idle;
-    session.set_write_timeout(idle);
     let head = session.req_header();
     if head_bytes(head) > limits.max_header_bytes {
         return Err(Refusal::HEAD_TOO_LARGE);
     }
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(header::HOST) {
-        return Err(Refusal::NO_HOST);
-    }
-    if head.headers.iter().any(|(_, value)| value.as_bytes().contains(&0)) {
-        return Err(Refusal::BAD_HEADER);
-    }
+    form::check(head)?;
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);
@@ -33,8 +26,8 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal
 }
 
 fn head_bytes(head: &pingora::http::RequestHeader) -> usize {
-    let path = head.raw_path().len();
-    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + path
+    let line = head.method.as_str().len() + head.raw_path().len();
+    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + line
 }
 
 /// The session in the first of the configured headers that is present and not empty. A value that is none, or several
@@ -61,7 +54,10 @@ fn invalid(metrics: &PoolMetrics) -> Option<SessionKey> {
 }
 
 fn value_of(
-    session: &Session, header: &SessionHeader, affinity: &Affinity, snapshot: &Snapshot,
+    session: &Session,
+    header: &SessionHeader,
+    affinity: &Affinity,
+    snapshot: &Snapshot,
 ) -> Result<Option<SessionKey>, ()> {
     let seed = snapshot.pool.settings().seed;
     let mut found = None;

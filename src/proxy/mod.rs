@@ -4,7 +4,7 @@
 //!
 //! | phase | file | what |
 //! |---|---|---|
-//! | `request_filter` | `head.rs`, `body.rs` | refuse what is malformed, find the session, hold the body |
+//! | `request_filter` | `head.rs`, `form.rs`, `body.rs` | refuse what is malformed, find the session, hold the body |
 //! | `upstream_peer` | `attempt.rs` | select a backend, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
 //! | `upstream_request_filter` | `attempt.rs` | the headers that are added upstream |
@@ -19,6 +19,7 @@ mod body;
 mod connections;
 mod ctx;
 mod errors;
+mod form;
 mod head;
 mod record;
 mod response;
@@ -39,7 +40,6 @@ use pingora::{Error, Result};
 
 pub use connections::Connections;
 
-use crate::core::usage::Tail;
 use crate::gateway::Gateway;
 use ctx::Ctx;
 
@@ -87,9 +87,10 @@ impl ProxyHttp for Proxy {
     }
 
     async fn connected_to_upstream(
-        &self, session: &mut Session, _reused: bool, _peer: &HttpPeer, fd: RawFd, _digest: Option<&Digest>, ctx: &mut Ctx,
+        &self, session: &mut Session, _reused: bool, _peer: &HttpPeer, fd: RawFd, digest: Option<&Digest>, ctx: &mut Ctx,
     ) -> Result<()> {
-        attempt::connected(session, fd, ctx)
+        attempt::connected(session, fd, digest, ctx);
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -110,10 +111,17 @@ impl ProxyHttp for Proxy {
         response::head(session, response, ctx)
     }
 
+    async fn response_filter(
+        &self, session: &mut Session, response: &mut ResponseHeader, _ctx: &mut Ctx,
+    ) -> Result<()> {
+        response::frame(session, response);
+        Ok(())
+    }
+
     fn upstream_response_body_filter(
-        &self, _session: &mut Session, body: &mut Option<Bytes>, _end: bool, ctx: &mut Ctx,
+        &self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        response::body(body.as_ref(), ctx);
+        response::body(session, body.as_ref(), end, ctx);
         Ok(None)
     }
 
@@ -128,7 +136,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
-        ctx.record.usage(ctx.tail.as_ref().and_then(Tail::usage));
+        response::end(ctx);
         ctx.record.end(session, e);
     }
 

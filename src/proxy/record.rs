@@ -2,13 +2,13 @@
 //!
 //! Pingora's `logging` is not called for a request whose task is dropped, so the counting is done when this drops.
 
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+use http::HeaderValue;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
@@ -39,6 +39,8 @@ pub(super) struct Record {
     bytes_in: u64,
     bytes_out: u64,
     usage: Option<Usage>,
+    /// The client's own, or one that was made up, from when somebody first asked for it.
+    request_id: Option<HeaderValue>,
     log: Option<Box<LogFacts>>,
 }
 
@@ -47,7 +49,6 @@ pub(super) struct Record {
 struct LogFacts {
     method: String,
     path: String,
-    request_id: String,
     session: Option<String>,
     error: Option<String>,
 }
@@ -70,6 +71,7 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
+            request_id: None,
         }
     }
 
@@ -80,23 +82,19 @@ impl Record {
     /// The head of the request is there.
     pub(super) fn request(&mut self, session: &Session) {
         if self.log.is_some() {
-            let request_id = self.request_id(session);
+            self.request_id(session);
             let head = session.req_header();
             if let Some(log) = &mut self.log {
                 head.method.as_str().clone_into(&mut log.method);
                 head.uri.path().clone_into(&mut log.path);
-                log.request_id = request_id;
             }
         }
     }
 
     /// The client's own request id, or one that is made up, the same one for the whole request.
-    pub(super) fn request_id(&self, session: &Session) -> String {
-        if let Some(id) = self.log.as_ref().map(|log| &log.request_id).filter(|id| !id.is_empty()) {
-            return id.clone();
-        }
-        let own = session.req_header().headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
-        own.map_or_else(new_request_id, str::to_owned)
+    pub(super) fn request_id(&mut self, session: &Session) -> HeaderValue {
+        let own = || session.req_header().headers.get(&REQUEST_ID).cloned();
+        self.request_id.get_or_insert_with(|| own().unwrap_or_else(new_request_id)).clone()
     }
 
     pub(super) fn session(&mut self, key: Option<SessionKey>) {
@@ -130,6 +128,11 @@ impl Record {
 
     pub(super) fn bytes_out(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
+    }
+
+    /// Bytes of the response's body so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.bytes_out
     }
 
     /// The gateway answers by itself.
@@ -217,7 +220,7 @@ impl Record {
             first_byte_ms: self.first_byte_ms,
             total_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             session: log.session.clone(),
-            request_id: &log.request_id,
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
             error: log.error.as_deref(),
         });
     }
@@ -233,11 +236,12 @@ impl Drop for Record {
 }
 
 /// Unique across processes and restarts: random bits of this process, then a count.
-fn new_request_id() -> String {
+fn new_request_id() -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let mut id = String::with_capacity(32);
-    // Writing to a String never fails.
-    let _ = write!(id, "{:016x}{:016x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed));
-    id
+    let bits = u128::from(*PROCESS) << 64 | u128::from(COUNT.fetch_add(1, Ordering::Relaxed));
+    let digit = |place: u32| b"0123456789abcdef"[(bits >> (4 * place)) as usize & 15];
+    let mut id = [0; 32];
+    (0..).zip(id.iter_mut().rev()).for_each(|(place, byte)| *byte = digit(place));
+    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
 }

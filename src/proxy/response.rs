@@ -1,7 +1,7 @@
 //! The response on its way to the client: noted, never held back or altered but for two headers.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -33,6 +33,7 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
         && response.status != StatusCode::TOO_MANY_REQUESTS
     {
         ctx.snapshot.pool.landed(key, selection, now);
+        ctx.landed = selection.affinity != Affinity::Home;
     }
     if may_have_usage(response) {
         ctx.tail = Some(Tail::default());
@@ -44,18 +45,42 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
     if let Some(link) = ctx.link() {
         response.insert_header(BACKEND, link.header.clone())?;
     }
-    response.insert_header(AFFINITY, affinity_value(selection.affinity))
+    response.insert_header(AFFINITY, HeaderValue::from_static(selection.affinity.as_str()))
+}
+
+/// An HTTP/1.0 client can't read chunks (RFC 9112, section 6.1): what has no length ends with its connection.
+pub(super) fn frame(session: &Session, response: &mut ResponseHeader) {
+    if session.req_header().version == Version::HTTP_10 {
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
 }
 
 /// A piece of the response's body.
-pub(super) fn body(piece: Option<&Bytes>, ctx: &mut Ctx) {
-    let Some(piece) = piece else { return };
-    ctx.record.bytes_out(piece.len());
-    if let Some(attempt) = &ctx.attempt {
-        attempt.progress(ctx.now());
+pub(super) fn body(session: &mut Session, piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
+    if let Some(piece) = piece {
+        ctx.record.bytes_out(piece.len());
+        if let Some(attempt) = &ctx.attempt {
+            attempt.progress(ctx.now());
+        }
+        if let Some(tail) = &mut ctx.tail {
+            tail.push(piece);
+        }
     }
-    if let Some(tail) = &mut ctx.tail {
-        tail.push(piece);
+    if end {
+        // The connection is about to be somebody else's, so from here on nobody notices a client that stopped reading.
+        // A limit for each write would cost more than all of our own logic; what fits into the socket needs none.
+        ctx.attempt = None;
+        if ctx.record.sent() > FITS_INTO_THE_SOCKET {
+            session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
+        }
+    }
+}
+
+/// The response is over: what it said of the prompt counts, and its session was active until now.
+pub(super) fn end(ctx: &mut Ctx) {
+    ctx.record.usage(ctx.tail.as_ref().and_then(Tail::usage));
+    if let (Some(key), Some(selection), true) = (ctx.key, ctx.selection, ctx.landed) {
+        ctx.snapshot.pool.landed(key, selection, ctx.now());
     }
 }
 
@@ -82,9 +107,7 @@ fn may_have_usage(response: &ResponseHeader) -> bool {
         && response.headers.get(header::CONTENT_TYPE).is_some_and(json_or_events)
 }
 
-fn affinity_value(affinity: Affinity) -> HeaderValue {
-    HeaderValue::from_static(affinity.as_str())
-}
-
-const BACKEND: HeaderName = HeaderName::from_static("x-ingle-backend");
-const AFFINITY: HeaderName = HeaderName::from_static("x-ingle-affinity");
+/// The kernel takes at least this much without the client reading (net.ipv4.tcp_wmem).
+const FITS_INTO_THE_SOCKET: u64 = 16 * 1024;
+const BACKEND: &str = "X-Ingle-Backend";
+const AFFINITY: &str = "X-Ingle-Affinity";

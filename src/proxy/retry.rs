@@ -39,6 +39,8 @@ pub(super) fn after_send(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, re
         && !response_begun(session)
         && match reason(ctx, &e, reused) {
             Some(RetryReason::Stale) => stale(session, ctx),
+            // It was allowed, and counted, before the answer was given up.
+            Some(RetryReason::Status) => ctx.body.replayable(session),
             Some(reason) => ctx.body.replayable(session) && allowed(ctx, reason),
             None => false,
         };
@@ -93,15 +95,16 @@ fn allowed(ctx: &mut Ctx, reason: RetryReason) -> bool {
 }
 
 /// Whether there is somebody else to go to.
-pub(super) fn another(ctx: &Ctx) -> bool {
+fn another(ctx: &Ctx) -> bool {
     ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts && ctx.snapshot.pool.has_another(&ctx.tried)
 }
 
-/// Whether a status says "not now", and somebody else may say something better.
-pub(super) fn turned_away(session: &Session, ctx: &Ctx, status: StatusCode) -> bool {
+/// Whether a status says "not now", and somebody else may be asked for something better. If so, the retry is counted: an
+/// answer that is given up is lost, so nothing may stand in the way any more.
+pub(super) fn turned_away(session: &Session, ctx: &mut Ctx, status: StatusCode) -> bool {
     let not_now =
         matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::TOO_MANY_REQUESTS);
-    not_now && ctx.body.replayable(session) && another(ctx)
+    not_now && ctx.body.replayable(session) && allowed(ctx, RetryReason::Status)
 }
 
 /// The error with which the response filter hands over to [`after_send`].
