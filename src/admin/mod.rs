@@ -2,6 +2,7 @@
 
 mod backends;
 mod explain;
+mod page;
 mod status;
 
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl Admin {
     fn answer(&self, method: &Method, path: &str, query: &str) -> Answer {
         let snapshot = self.gateway.snapshot.load();
         match (method.as_str(), path) {
-            ("GET" | "HEAD", "/") => content("text/html; charset=utf-8", PAGE.to_owned()),
+            ("GET" | "HEAD", "/" | "/page.css" | "/page.js") => page::part(path),
             ("GET" | "HEAD", "/livez") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready(),
             ("GET" | "HEAD", "/metrics") => {
@@ -145,6 +146,7 @@ fn response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -152,5 +154,4 @@ fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
-const PAGE: &str = include_str!("page.html");
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

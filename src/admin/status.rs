@@ -1,7 +1,7 @@
 //! `/status`: what the status page shows, as JSON.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -14,6 +14,8 @@ use crate::snapshot::Snapshot;
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
+    /// The gateway's own time, RFC 3339 in UTC: what ages are counted from.
+    now: String,
     uptime_seconds: u64,
     ready: bool,
     stopping: bool,
@@ -22,6 +24,8 @@ pub(super) struct Status {
     displaced_sessions: usize,
     /// Requests with a session, without one, and with an invalid one.
     sessions: Sessions,
+    /// The headers that may carry a session, as configured.
+    session_headers: Vec<String>,
     /// Prompt tokens by what became of the affinity.
     reuse: Vec<Reuse>,
     #[serde(flatten)]
@@ -46,6 +50,7 @@ struct Reuse {
 pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
+        now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         uptime_seconds: Duration::from_millis(gateway.clock.now()).as_secs(),
         ready: gateway.ready(),
         stopping: gateway.stopping(),
@@ -57,6 +62,7 @@ pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
             without: snapshot.metrics.session_none.get(),
             invalid: snapshot.metrics.session_invalid.get(),
         },
+        session_headers: snapshot.config.affinity.headers.iter().map(|header| header.written.clone()).collect(),
         reuse: Affinity::ALL.iter().map(|affinity| reuse(snapshot, *affinity)).collect(),
         backends: backends::list(snapshot),
     }

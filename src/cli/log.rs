@@ -10,8 +10,9 @@ use tracing_subscriber::{Layer, fmt};
 
 use super::LogFormat;
 
-/// Begins to log, human on a terminal and JSON otherwise, if not said otherwise.
-pub(super) fn init(verbose: u8, format: Option<LogFormat>) {
+/// Begins to log, human on a terminal and JSON otherwise, if not said otherwise. `quiet`: errors only, unless
+/// `verbose` asks for more.
+pub(super) fn init(verbose: u8, format: Option<LogFormat>, quiet: bool) {
     let terminal = stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
     let layer = fmt::layer().with_writer(stderr).with_ansi(terminal).with_target(false);
@@ -20,12 +21,13 @@ pub(super) fn init(verbose: u8, format: Option<LogFormat>) {
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     };
     // A second logger in one process can only come from a test; the first one serves it as well.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(targets(verbose))).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(targets(verbose, quiet))).try_init();
 }
 
 /// Pingora logs each connection that a client breaks as an error; the access log and the metrics say it better.
-fn targets(verbose: u8) -> Targets {
+fn targets(verbose: u8, quiet: bool) -> Targets {
     let (ours, pingoras) = match verbose {
+        0 if quiet => (LevelFilter::ERROR, LevelFilter::OFF),
         0 => (LevelFilter::INFO, LevelFilter::OFF),
         1 => (LevelFilter::DEBUG, LevelFilter::WARN),
         _ => (LevelFilter::TRACE, LevelFilter::DEBUG),

@@ -2,10 +2,12 @@
 
 pub mod check;
 mod completions;
+mod demo;
 mod explain;
 mod log;
 mod run;
 pub mod schema;
+mod sim;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +50,10 @@ enum Command {
     },
     /// Where a session goes, or what share of sessions a change of the config would move.
     Explain(explain::Args),
+    /// See in a minute what ingle is for: simulated GPUs, the gateway and traffic, nothing else needed.
+    Demo(demo::Args),
+    /// Run one simulated llama-server or vLLM, to try a config without a GPU.
+    Sim(sim::Args),
     /// Print the JSON Schema of the config file.
     Schema,
     /// Print a completion script for a shell.
@@ -61,11 +67,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::init(cli.verbose, cli.log_format);
+    log::init(cli.verbose, cli.log_format, matches!(cli.command, Command::Demo(_)));
     match cli.command {
         Command::Run { config } => run::run(&config),
         Command::Check { config } => check::run(&config),
         Command::Explain(args) => explain::run(&args),
+        Command::Demo(args) => demo::run(&args, cli.verbose > 0),
+        Command::Sim(args) => sim::run(args),
         Command::Schema => schema::run(),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -57,17 +57,17 @@ async fn serve(config: Config) -> io::Result<()> {
 }
 
 /// SIGTERM and SIGINT: the first asks to drain, the second ends the drain.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    pub(super) fn new() -> io::Result<Signals> {
         Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -75,12 +75,12 @@ impl Signals {
     }
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("ingle").build()
 }
 
 /// A stream needs three descriptors; the usual soft limit of 1,024 is there for programs that use select(2).
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
@@ -88,7 +88,7 @@ fn raise_file_limit() {
     }
 }
 
-fn eprintln(text: &str) {
+pub(super) fn eprintln(text: &str) {
     use io::Write;
     // If nobody reads standard error there is nobody to tell.
     let _ = writeln!(io::stderr().lock(), "{text}");

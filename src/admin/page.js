@@ -1,0 +1,326 @@
+// The status page. Everything comes from GET status, every two seconds. Data goes into the page as text only.
+"use strict";
+
+const EVERY = 2000; // ms
+const WINDOW = 5 * 60 * 1000; // ms: "recent"
+const RATE_OVER = 10 * 1000; // ms: requests per second are a mean over this
+const STATES = { healthy: "good", probation: "wait", warming: "wait", unhealthy: "bad" };
+const SYMBOLS = { good: "\u25cf", wait: "\u25d0", bad: "\u2715", quiet: "\u25cb" };
+const OUTCOMES = {
+  home: "at the backend whose cache it has",
+  stayed: "away from home, where its cache is now",
+  failover: "sent elsewhere: home was not available",
+  spilled: "sent elsewhere: home was too busy",
+  balanced: "no session",
+  fail_open: "nobody was healthy: tried all the same",
+};
+/** What came with a session: where affinity has a say. */
+const WITH_SESSION = ["home", "stayed", "failover", "spilled"];
+
+/** What was seen at some times, oldest first: { at, saved, requests: Map }. */
+let samples = [];
+let uptime = 0;
+let lostSince = null;
+let timer = 0;
+
+const byId = (id) => document.getElementById(id);
+
+function make(tag, className, role) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (role) element.setAttribute("role", role);
+  return element;
+}
+
+/** Only what changed is written: screen readers and selections are left alone. */
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function pill(element, look, text) {
+  element.dataset.look = look;
+  write(element, `${SYMBOLS[look]} ${text}`);
+}
+
+// ---- numbers as people say them
+
+const whole = (number) => number.toLocaleString("en");
+const short = (number) => number.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
+
+function percent(part, all) {
+  return all > 0 ? `${Math.round((100 * part) / all)} %` : "-";
+}
+
+function span(seconds) {
+  const units = [[86400, "d"], [3600, "h"], [60, "min"]];
+  const [size, unit] = units.find(([size]) => seconds >= size) || [1, "s"];
+  return `${Math.floor(seconds / size)} ${unit}`;
+}
+
+// ---- what is worked out from the figures
+
+/** Prompt tokens of requests with a session: all, and those found in a cache. */
+function saved(status) {
+  const mine = status.reuse.filter((outcome) => WITH_SESSION.includes(outcome.affinity));
+  const sum = (key) => mine.reduce((total, outcome) => total + outcome[key], 0);
+  return { all: sum("prompt_tokens"), cached: sum("cached_prompt_tokens") };
+}
+
+function remember(status) {
+  if (status.uptime_seconds < uptime) samples = []; // it was started again
+  uptime = status.uptime_seconds;
+  const now = performance.now();
+  const requests = new Map(status.backends.map((backend) => [backend.name, backend.requests]));
+  samples.push({ at: now, saved: saved(status), requests });
+  samples = samples.filter((sample) => now - sample.at <= WINDOW);
+}
+
+/** Requests per second of one backend, or null while it is too early to say. */
+function rate(name) {
+  const last = samples[samples.length - 1];
+  const first = samples.find((sample) => last.at - sample.at <= RATE_OVER && sample.requests.has(name));
+  if (!first || last.at - first.at < EVERY / 2) return null;
+  return (1000 * (last.requests.get(name) - first.requests.get(name))) / (last.at - first.at);
+}
+
+const rateText = (number) => (number === null ? "-" : number.toFixed(number < 10 ? 1 : 0));
+
+// ---- parts of the page
+
+function showReadiness(look, text) {
+  byId("readiness").hidden = false;
+  pill(byId("readiness"), look, text);
+}
+
+function showHead(status) {
+  byId("main").hidden = false;
+  const [look, text] = status.stopping ? ["wait", "stopping"] : status.ready ? ["good", "ready"] : ["wait", "not ready yet"];
+  showReadiness(look, text);
+  write(byId("about"), `version ${status.version}, up ${span(status.uptime_seconds)}`);
+}
+
+function showSaved(status) {
+  const { all, cached } = saved(status);
+  write(byId("saved"), short(cached));
+  write(byId("saved-share"), all > 0 ? `(${percent(cached, all)})` : "");
+  write(byId("saved-since"), `found in a KV cache, not computed again; of requests with a session, since the start ${span(status.uptime_seconds)} ago`);
+  const first = samples[0];
+  const seconds = Math.round((samples[samples.length - 1].at - first.at) / 1000);
+  const recent = { all: all - first.saved.all, cached: cached - first.saved.cached };
+  write(byId("recent"), seconds > 0 ? short(recent.cached) : "-");
+  write(byId("recent-share"), recent.all > 0 ? `(${percent(recent.cached, recent.all)})` : "");
+  write(byId("recent-since"), seconds * 1000 >= WINDOW - 3 * EVERY ? "in the last 5 minutes" : `in the last ${seconds} s`);
+}
+
+function showFacts(status) {
+  const { with: mine, without, invalid } = status.sessions;
+  const rates = status.backends.map((backend) => rate(backend.name));
+  const facts = {
+    "Requests now": whole(status.requests_in_flight),
+    "Requests per s": rates.includes(null) ? "-" : rateText(rates.reduce((sum, one) => sum + one, 0)),
+    "Connections": whole(status.connections),
+    "Sessions away": whole(status.displaced_sessions),
+    "With a session": whole(mine),
+    "No session": whole(without),
+    "Invalid session": whole(invalid),
+  };
+  const list = byId("facts");
+  Object.entries(facts).forEach(([name, value], index) => {
+    let box = list.children[index];
+    if (!box) {
+      box = list.appendChild(make("div"));
+      box.append(make("dt"), make("dd"));
+    }
+    write(box.children[0], name);
+    write(box.children[1], value);
+  });
+}
+
+function hintsFor(status) {
+  const { with: mine, without, invalid } = status.sessions;
+  const names = status.session_headers.join(" or ");
+  const { all, cached } = saved(status);
+  const hints = [];
+  if (mine === 0 && without + invalid > 0) {
+    hints.push(`Affinity is not in use: no request has had a session yet. Let your clients send ${names}, the same value for every turn of a session.`);
+  } else if (all === 0 && mine >= 20) {
+    hints.push("No backend says how many prompt tokens it had in its cache, so what affinity saves is not known.");
+  } else if (cached === 0 && mine >= 20) {
+    hints.push("No prompt token was in a cache yet. vLLM tells only with --enable-prompt-tokens-details.");
+  }
+  if (invalid > 0 && invalid >= mine) {
+    hints.push(`${percent(invalid, mine + without + invalid)} of requests have a session that is not valid, and are served without one.`);
+  }
+  if (status.backends.length > 0 && !status.backends.some(serves)) hints.push("No backend is available.");
+  return hints;
+}
+
+const serves = (backend) => !backend.draining && (backend.state === "healthy" || backend.state === "probation");
+
+function showHints(status) {
+  const hints = hintsFor(status);
+  const box = byId("hints");
+  while (box.children.length > hints.length) box.lastChild.remove();
+  while (box.children.length < hints.length) box.append(make("p", "banner"));
+  hints.forEach((hint, index) => write(box.children[index], hint));
+}
+
+// ---- tables: a row for each key, made once and then kept up to date
+
+function rows(body, items, keyOf, build, update) {
+  const old = new Map(Array.from(body.children, (row) => [row.dataset.key, row]));
+  items.forEach((item, index) => {
+    const key = keyOf(item);
+    let row = old.get(key);
+    if (!row) {
+      row = make("tr", "", "row");
+      row.dataset.key = key;
+      build(row, key);
+    }
+    old.delete(key);
+    if (body.children[index] !== row) body.insertBefore(row, body.children[index] || null);
+    update(row, item);
+  });
+  old.forEach((row) => row.remove());
+}
+
+function cell(row, label, className) {
+  const element = row.appendChild(make("td", className, "cell"));
+  if (label) element.dataset.label = label;
+  return element;
+}
+
+function head(row, name) {
+  const element = row.appendChild(make("th", "", "rowheader"));
+  element.scope = "row";
+  element.append(make("span"), make("small"));
+  write(element.children[0], name);
+  return element.children[1];
+}
+
+function reuseCell(row, className) {
+  const element = cell(row, "Cache reuse", className);
+  const rail = make("span", "rail");
+  rail.setAttribute("aria-hidden", "true");
+  rail.append(make("span"));
+  element.append(make("span"), rail);
+}
+
+function showReuse(element, part, all) {
+  write(element.children[0], percent(part, all));
+  element.children[1].firstChild.style.width = all > 0 ? `${(100 * part) / all}%` : "0";
+}
+
+function buildBackend(row, name) {
+  head(row, name);
+  cell(row, "", "state").append(make("span", "pill"), make("span", "pill"));
+  cell(row, "In flight", "number");
+  cell(row, "Requests", "number");
+  cell(row, "Per second", "number");
+  reuseCell(row, "reuse wide");
+  cell(row, "Last error", "error wide").append(make("span"), make("small"));
+  const button = cell(row, "", "wide").appendChild(make("button"));
+  button.type = "button";
+  button.addEventListener("click", () => drain(button, name));
+}
+
+function updateBackend(row, backend, now) {
+  const [name, state, inFlight, requests, perSecond, reuse, error, action] = row.children;
+  write(name.children[1], backend.url);
+  pill(state.children[0], STATES[backend.state] || "quiet", backend.state);
+  pill(state.children[1], "wait", "draining");
+  state.children[1].hidden = !backend.draining;
+  write(inFlight, whole(backend.in_flight));
+  write(requests, whole(backend.requests));
+  write(perSecond, rateText(rate(backend.name)));
+  showReuse(reuse, backend.cached_prompt_tokens, backend.prompt_tokens);
+  error.classList.toggle("empty", !backend.last_error);
+  write(error.children[0], backend.last_error || "none");
+  const age = Math.max(0, (now - Date.parse(backend.last_error_at)) / 1000);
+  write(error.children[1], backend.last_error_at ? `${span(age)} ago` : "");
+  const button = action.firstChild;
+  write(button, backend.draining ? "Undrain" : "Drain");
+  button.setAttribute("aria-label", `${button.textContent} ${backend.name}`);
+}
+
+function buildOutcome(row, outcome) {
+  write(head(row, outcome.replace("_", " ")), OUTCOMES[outcome] || "");
+  cell(row, "Requests", "number");
+  cell(row, "Share", "number");
+  cell(row, "Prompt tokens", "number");
+  reuseCell(row, "reuse wide");
+}
+
+function updateOutcome(row, outcome, total) {
+  row.classList.toggle("zero", outcome.requests === 0);
+  const [, requests, share, tokens, reuse] = row.children;
+  write(requests, whole(outcome.requests));
+  write(share, percent(outcome.requests, total));
+  write(tokens, short(outcome.prompt_tokens));
+  showReuse(reuse, outcome.cached_prompt_tokens, outcome.prompt_tokens);
+}
+
+function show(status) {
+  remember(status);
+  showHead(status);
+  showHints(status);
+  showSaved(status);
+  showFacts(status);
+  const now = Date.parse(status.now);
+  rows(byId("backends"), status.backends, (one) => one.name, buildBackend, (row, one) => updateBackend(row, one, now));
+  const total = status.reuse.reduce((sum, outcome) => sum + outcome.requests, 0);
+  rows(byId("outcomes"), status.reuse, (one) => one.affinity, buildOutcome, (row, one) => updateOutcome(row, one, total));
+}
+
+// ---- draining
+
+async function drain(button, name) {
+  const action = button.textContent.toLowerCase();
+  const what = action === "drain"
+    ? `Drain ${name}? What runs there is finished, nothing new begins there. Its sessions go elsewhere and compute their prompts again.`
+    : `Undrain ${name}? It takes requests again.`;
+  if (!window.confirm(what)) return;
+  button.disabled = true;
+  try {
+    const answer = await fetch(`backends/${encodeURIComponent(name)}/${action}`, { method: "POST" });
+    write(byId("said"), answer.ok ? `${name}: ${action}ed.` : `${name} was not ${action}ed: the gateway answered ${answer.status}.`);
+  } catch {
+    write(byId("said"), `${name} was not ${action}ed: the gateway does not answer.`);
+  }
+  button.disabled = false;
+  refresh();
+}
+
+// ---- the loop
+
+function showLost(since) {
+  const banner = byId("lost");
+  banner.hidden = since === null;
+  byId("main").classList.toggle("stale", since !== null);
+  document.title = since === null ? "ingle" : "ingle: connection lost";
+  if (since !== null) {
+    write(banner, `Connection lost since ${since.toLocaleTimeString()}. What you see is from then; trying again every 2 s.`);
+    showReadiness("bad", "no answer");
+  }
+}
+
+/** One fetch, then another one in a while. A page that nobody sees asks for nothing. */
+async function refresh() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  try {
+    const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(2 * EVERY) });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    show(await answer.json());
+    lostSince = null;
+  } catch (error) {
+    lostSince = lostSince || new Date();
+    console.warn("no figures:", error);
+  }
+  showLost(lostSince);
+  clearTimeout(timer);
+  timer = setTimeout(refresh, EVERY);
+}
+
+document.addEventListener("visibilitychange", refresh);
+refresh();
