@@ -6,7 +6,8 @@
 //! proxy sees a closed connection, asks why, and does what the retry table says.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -28,8 +29,7 @@ pub struct Attempt {
 }
 
 struct Wire {
-    /// A duplicate: Pingora closes its own before we hear of it, and the number may by then be somebody else's.
-    socket: OwnedFd,
+    socket: Socket,
     /// Whether the request could go to another backend.
     movable: bool,
     /// When the request's head came.
@@ -69,15 +69,9 @@ pub struct Deadlines {
 impl Attempts {
     /// Notes an attempt over the connection `socket`, of a request that began at `begun`, and that could go to another
     /// backend if it is `movable`.
-    ///
-    /// # Errors
-    ///
-    /// If the process has no file descriptor left.
-    pub fn enter(
-        self: &Arc<Self>, socket: BorrowedFd<'_>, movable: bool, begun: Millis, now: Millis,
-    ) -> io::Result<Attempt> {
+    pub fn enter(self: &Arc<Self>, socket: Socket, movable: bool, begun: Millis, now: Millis) -> Attempt {
         let wire = Arc::new(Wire {
-            socket: socket.try_clone_to_owned()?,
+            socket,
             movable,
             begun,
             sent: now,
@@ -85,7 +79,7 @@ impl Attempts {
             cut: AtomicU8::new(0),
         });
         let slot = self.0.lock().insert(Arc::clone(&wire));
-        Ok(Attempt { table: Arc::clone(self), slot, wire })
+        Attempt { table: Arc::clone(self), slot, wire }
     }
 
     /// Cuts every attempt that waits for its first byte and could go to another backend. Streams that flow go on: they
@@ -153,24 +147,75 @@ impl Wire {
             return false;
         }
         // An error means that the other side was faster: closed is closed.
-        let _ = shutdown(&self.socket, Shutdown::Both);
+        let _ = self.socket.shut_down();
         true
+    }
+}
+
+/// A connection that Pingora owns, by its number and its ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// The descriptor's number, which may be somebody else's by the time it is used.
+    pub number: RawFd,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The backend's end.
+    pub peer: SocketAddr,
+}
+
+impl Socket {
+    /// Shuts the connection down, if the number still stands for it.
+    ///
+    /// Pingora closes a connection before anybody hears of it, so the number alone proves nothing. Whatever it stands
+    /// for is duplicated first: no other thread can close the duplicate, and no two connections of a machine have both
+    /// ends in common. (A duplicate for each request would need no such proof, and cost each two system calls.)
+    fn shut_down(self) -> io::Result<()> {
+        #[expect(unsafe_code, reason = "Pingora gives connections as bare numbers")]
+        // SAFETY: the number is used for duplicating alone, and that fails if it stands for nothing.
+        let whatever = unsafe { BorrowedFd::borrow_raw(self.number) }.try_clone_to_owned()?;
+        let connection = TcpStream::from(whatever);
+        if (connection.local_addr()?, connection.peer_addr()?) == (self.local, self.peer) {
+            shutdown(&connection, Shutdown::Both)?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
     const NONE: Deadlines = Deadlines { first_byte: None, idle: None, total: None };
 
-    fn attempt(table: &Arc<Attempts>) -> (Attempt, UnixStream, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        (table.enter(ours.as_fd(), true, 100, 200).unwrap(), ours, theirs)
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (ours, listener.accept().unwrap().0)
+    }
+
+    fn socket(ours: &TcpStream) -> Socket {
+        Socket { number: ours.as_raw_fd(), local: ours.local_addr().unwrap(), peer: ours.peer_addr().unwrap() }
+    }
+
+    fn attempt(table: &Arc<Attempts>) -> (Attempt, TcpStream, TcpStream) {
+        let (ours, theirs) = pair();
+        (table.enter(socket(&ours), true, 100, 200), ours, theirs)
+    }
+
+    #[test]
+    fn a_number_that_is_somebody_elses_by_now_is_left_alone() {
+        let (ours, theirs) = pair();
+        let (mut other, _other_end) = pair();
+        let stale = Socket { number: other.as_raw_fd(), ..socket(&ours) };
+        drop((ours, theirs));
+        stale.shut_down().unwrap();
+        other.set_nonblocking(true).unwrap();
+        let kind = other.read(&mut [0; 1]).unwrap_err().kind();
+        assert_eq!(kind, io::ErrorKind::WouldBlock, "it is still open");
     }
 
     #[test]
@@ -188,8 +233,8 @@ mod tests {
     #[test]
     fn who_can_go_nowhere_else_is_left_alone() {
         let table = Arc::new(Attempts::default());
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let _attempt = table.enter(ours.as_fd(), false, 0, 0).unwrap();
+        let (ours, _theirs) = pair();
+        let _attempt = table.enter(socket(&ours), false, 0, 0);
         assert_eq!(table.cut_waiting(), 0);
     }
 

@@ -14,7 +14,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 
 pub use address::Address;
-pub use attempts::{Attempt, Cut, Deadlines};
+pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket};
 
 use crate::config;
 use crate::core::Backend;
@@ -29,7 +29,7 @@ pub struct Link {
     /// What is counted of it.
     pub metrics: BackendMetrics,
     /// What is under way there.
-    pub attempts: Arc<attempts::Attempts>,
+    pub attempts: Arc<Attempts>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
     last_error: Mutex<Option<LastError>>,
