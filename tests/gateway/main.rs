@@ -1,0 +1,59 @@
+//! The shell, tested from outside: a real gateway, in this process or as the real binary, between a client that
+//! writes its bytes by hand and backends that are simulated or scripted.
+//!
+//! | file | what holds |
+//! |---|---|
+//! | `retry_stages` | the retry table, stage by stage: what is tried again, where, and what never is |
+//! | `retry_answers` | 503, 502 and 429: whose answer the client gets; attempts and budget |
+//! | `retry_bodies` | bodies are byte-identical on the second backend, whatever their size and framing |
+//! | `stale` | reused connections that had died cost the client nothing and the backend no blame |
+//! | `timeouts` | first byte, idle, total; requests on a frozen backend are rescued |
+//! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
+//! | `affinity` | every turn at home, shares by weight, replicas agree |
+//! | `failover` | a killed backend: who moves, who stays, who returns |
+//! | `sessions` | the session header: several names, empty, repeated, over-long, not ASCII |
+//! | `streams` | bytes and timing of responses pass as they are |
+//! | `departures` | a client that leaves ends the backend's work |
+//! | `protocols` | HEAD, 1xx, HTTP/1.0, `Expect`, upgrades, h2c, keep-alive |
+//! | `limits` | bodies, heads, connections, slow clients, memory |
+//! | `headers` | what is added, kept and stripped on the way to a backend |
+//! | `admin` | the admin listener's endpoints |
+//! | `metrics` | names, labels and figures of `/metrics` |
+//! | `usage` | prompt tokens, exactly as the backends counted them |
+//! | `lifecycle` | the process: signals, drain, exit codes |
+//! | `cli` | the other subcommands |
+//! | `log` | the access log and the log of the process |
+//! | `scale` | thousands of streams at once |
+//!
+//! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `scripted` (a backend that does as told),
+//! `process` (the binary). Tests wait for conditions, never for time to pass; how fast things are is for benchmarks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
+
+mod client;
+mod h2c;
+mod harness;
+mod process;
+mod scripted;
+
+mod admin;
+mod affinity;
+mod cli;
+mod departures;
+mod failover;
+mod headers;
+mod health;
+mod lifecycle;
+mod limits;
+mod log;
+mod metrics;
+mod protocols;
+mod retry_answers;
+mod retry_bodies;
+mod retry_stages;
+mod scale;
+mod sessions;
+mod stale;
+mod streams;
+mod timeouts;
+mod usage;
