@@ -4,11 +4,12 @@
 //! not ask all at once. The checks are Pingora's; what they say goes into the same state machine as what traffic shows.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Uri;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use tokio::task::JoinSet;
@@ -77,31 +78,40 @@ impl Probe {
                 tracing::debug!(backend = link.backend.name(), %error, "probe failed, but a stream is flowing");
                 return;
             }
+            Err(error) if is_loading(&error) => Observation::ProbeLoading,
             Err(error) => {
                 link.note_error(format!("probe: {}", describe(&error)));
-                if is_loading(&error) { Observation::ProbeLoading } else { Observation::ProbeFailed }
+                Observation::ProbeFailed
             }
         };
         self.snapshot.observe(self.member, seen, &self.gateway.metrics);
     }
 
     async fn ask(&self) -> pingora::Result<()> {
-        let link = &self.snapshot.links[self.member];
         let timeout = self.snapshot.config.pool().health_check.timeout;
-        let asked = tokio::time::timeout(timeout, async {
-            let address = link.address.get().await.map_err(|error| {
-                Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error)
-            })?;
-            self.check.check(&Target::new(&address.to_string())?).await
-        });
-        match asked.await {
-            Ok(Err(error)) if !matches!(error.etype(), ErrorType::CustomCode(..)) => {
-                link.address.failed();
-                Err(error)
+        let asked = async {
+            let address = self.address().await?;
+            let answer = self.check.check(&Target::new(&address.to_string())?).await;
+            let Err(error) = answer else { return Ok(()) };
+            if matches!(error.etype(), ErrorType::CustomCode(..)) {
+                return Err(error);
             }
+            // A name may have several addresses, with nobody listening on some: `localhost` often has.
+            self.snapshot.links[self.member].address.failed();
+            match self.address().await? {
+                other if other != address => self.check.check(&Target::new(&other.to_string())?).await,
+                _ => Err(error),
+            }
+        };
+        match tokio::time::timeout(timeout, asked).await {
             Ok(answer) => answer,
             Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {timeout:?}")),
         }
+    }
+
+    async fn address(&self) -> pingora::Result<SocketAddr> {
+        let resolved = self.snapshot.links[self.member].address.get().await;
+        resolved.or_err(ErrorType::ConnectNoRoute, "can't resolve the backend's name")
     }
 
     /// A number in 0..1, another one each round.

@@ -9,6 +9,8 @@
 //! are against the bare Pingora proxy of the same run, medians over the rounds. nginx, HAProxy and Caddy take part
 //! where they are installed (`INGLE_CADDY` may name Caddy's path).
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench that can't run says why and ends")]
+
 mod load;
 mod process;
 mod proxies;

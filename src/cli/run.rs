@@ -45,6 +45,13 @@ async fn serve(config: Config) -> io::Result<()> {
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "listening for admins, status page at http://{address}/");
     }
+    // Who is used to it sends SIGHUP after an edit; unhandled, it would end the process and every stream.
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!("SIGHUP: reloading is not there yet: restart the gateway");
+        }
+    });
     let second = async {
         again.next().await;
         again.next().await;

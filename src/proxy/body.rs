@@ -15,6 +15,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::errors::{Refusal, Refused};
+use crate::core::Millis;
 use crate::gateway::Share;
 
 /// A request's body.
@@ -118,10 +119,22 @@ pub(super) fn forward(session: &mut Session, body: &mut Option<Bytes>, end: bool
         }
         _ => {}
     }
-    if session.as_downstream().body_bytes_read() as u64 > max && !session.was_upgraded() {
+    let received = session.as_downstream().body_bytes_read() as u64;
+    if session.was_upgraded() {
+        return Ok(());
+    }
+    if received > max {
         return Err(Error::new_down(BODY_TOO_LARGE));
     }
+    if !end && ctx.body.needs_fresh_connection() && is_late(ctx, received) {
+        return Err(Error::new_down(ErrorType::ReadTimedout));
+    }
     Ok(())
+}
+
+/// Whether a body that is streamed comes too slowly.
+fn is_late(ctx: &Ctx, received: u64) -> bool {
+    ctx.now().saturating_sub(ctx.begun) > Pace::allowed(ctx.snapshot.config.limits.header_timeout, received)
 }
 
 impl Body {
@@ -160,8 +173,13 @@ impl Pace {
         Pace { grace, begun: tokio::time::Instant::now(), received: 0 }
     }
 
+    /// Milliseconds that so many bytes may take.
+    fn allowed(grace: Duration, received: u64) -> Millis {
+        Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX).saturating_add(received * 1000 / LEAST_RATE)
+    }
+
     async fn read(&mut self, session: &mut Session) -> Result<Option<Bytes>, Refused> {
-        let deadline = self.begun + self.grace + Duration::from_millis(self.received * 1000 / LEAST_RATE);
+        let deadline = self.begun + Duration::from_millis(Pace::allowed(self.grace, self.received));
         let read = session.as_downstream_mut().read_request_body();
         let piece = match tokio::time::timeout_at(deadline, read).await {
             Ok(piece) => piece.map_err(Error::into_down)?,

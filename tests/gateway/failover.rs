@@ -6,8 +6,9 @@ use std::time::Duration;
 use ingle_sim::load::{ErrorKind, LoadConfig, LoadRun};
 use ingle_sim::{Fault, Scope, SimConfig, SimServer};
 
-use crate::client::{Answer, Req};
+use crate::client::{Answer, Req, header_of};
 use crate::harness::{Gateway, PATIENCE, Setup, sims, sims_of, until};
+use crate::scripted::{Scripted, Step, stream_head};
 
 const SESSIONS: usize = 90;
 
@@ -168,4 +169,21 @@ async fn a_gateway_that_begins_while_a_backend_loads_sends_nobody_there() {
     sims[0].set_loading(false);
     gateway.until_state("a", "healthy").await;
     assert_eq!(gateway.send(&turn(&session)).await.outcome(), "b stayed 200");
+}
+
+/// Its cache is being built there: the turn does not wait for the first one's end to be counted.
+#[tokio::test]
+async fn a_turn_beside_a_stream_that_failed_over_stays_with_it() {
+    let sims = sims(1).await;
+    let b = Scripted::start(|_| vec![Step::Send(stream_head()), Step::Hang]).await;
+    let gateway = Setup::new().sims(&sims).backend("b", &b.url()).start().await;
+    let session = gateway.session_of("a");
+    sims[0].kill().await;
+    let (mut first, mut second) = (gateway.client().await, gateway.client().await);
+    first.write(&turn(&session).bytes()).await;
+    assert_eq!(header_of(&first.head().await, "X-Ingle-Affinity"), Some("failover"));
+    sims[0].revive().await.unwrap();
+    gateway.until_state("a", "healthy").await;
+    second.write(&turn(&session).bytes()).await;
+    assert_eq!(header_of(&second.head().await, "X-Ingle-Affinity"), Some("stayed"));
 }

@@ -1,0 +1,26 @@
+# Each target does all of its own set-up on a fresh Debian or Ubuntu machine that has Rust.
+
+.PHONY: help demo test test-real bench setup clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: setup ## three simulated GPUs, the gateway, traffic: see in a minute why ingle exists
+	cargo build --bin ingle
+	cargo run --quiet --bin ingle -- demo
+
+test: setup ## every test but those on real llama-servers
+	scripts/test.sh
+
+test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 40 MB)
+	scripts/test-real.sh
+
+bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
+	cargo bench --bench select
+	cargo bench --bench proxy
+
+setup: ## what the build needs: a C compiler and cmake
+	@scripts/setup.sh
+
+clean: ## forget what was built
+	cargo clean
