@@ -42,6 +42,7 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
     if matches!(ctx.body, Body::Held { .. } | Body::Buffered { .. }) {
         ctx.body = Body::Sent;
     }
+    strip_nominated(response);
     if let Some(link) = ctx.link() {
         response.insert_header(BACKEND, link.header.clone())?;
     }
@@ -84,6 +85,17 @@ pub(super) fn end(ctx: &mut Ctx) {
     }
 }
 
+/// Removes the headers that `Connection` names: they were meant for us alone (RFC 9110, section 7.6.1).
+fn strip_nominated(response: &mut ResponseHeader) {
+    let Some(nominated) = response.headers.get(header::CONNECTION) else { return };
+    let Ok(nominated) = nominated.to_str().map(str::to_owned) else { return };
+    for name in nominated.split(',').map(str::trim) {
+        if !KEPT_NOMINATED.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
+            response.remove_header(name);
+        }
+    }
+}
+
 fn observe(ctx: &Ctx, member: usize, status: StatusCode) {
     let seen = match status {
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Observation::TrafficFailed(Cause::BadGateway),
@@ -107,6 +119,8 @@ fn may_have_usage(response: &ResponseHeader) -> bool {
         && response.headers.get(header::CONTENT_TYPE).is_some_and(json_or_events)
 }
 
+/// What `Connection` may name and Pingora has use for: options of the connection, and what delimits the body.
+const KEPT_NOMINATED: [&str; 5] = ["close", "keep-alive", "upgrade", "content-length", "transfer-encoding"];
 /// The kernel takes at least this much without the client reading (net.ipv4.tcp_wmem).
 const FITS_INTO_THE_SOCKET: u64 = 16 * 1024;
 const BACKEND: &str = "X-Ingle-Backend";

@@ -90,3 +90,13 @@ async fn a_backend_cannot_speak_for_the_gateway_nor_end_the_clients_connection()
         assert!(answer.header("Connection").is_none_or(|value| !value.contains("close")), "{}", answer.head);
     }
 }
+
+#[tokio::test]
+async fn a_response_header_that_connection_names_goes_no_further() {
+    let head = "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive, Content-Length\r\nX-Hop: 1\r\nX-End: 2\r\n";
+    let a = Scripted::start(move |_| vec![Step::Send(format!("{head}Content-Length: 2\r\n\r\nok").into())]).await;
+    let gateway = Setup::new().backend("a", &a.url()).start().await;
+    let response = gateway.send(&Req::get("/")).await;
+    assert_eq!((response.header("X-Hop"), response.header("X-End")), (None, Some("2")));
+    assert_eq!(response.body, b"ok");
+}
