@@ -6,7 +6,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::core::usage::Usage;
@@ -131,9 +132,11 @@ impl Metrics {
         BackendMetrics {
             requests: self.requests_of(pool, name),
             duration: self.duration.with_label_values(&[pool, name]),
-            first_byte: Affinity::ALL.map(|affinity| self.first_byte.with_label_values(&[pool, name, affinity.as_str()])),
+            first_byte: Affinity::ALL
+                .map(|affinity| self.first_byte.with_label_values(&[pool, name, affinity.as_str()])),
             prompt_tokens: Affinity::ALL.map(|affinity| {
-                ["false", "true"].map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
+                ["false", "true"]
+                    .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
             }),
         }
     }
@@ -299,8 +302,7 @@ pub enum Code {
 }
 
 impl Code {
-    const ALL: [Code; 5] =
-        [Code::Success, Code::Redirect, Code::ClientError, Code::ServerError, Code::ClientLeft];
+    const ALL: [Code; 5] = [Code::Success, Code::Redirect, Code::ClientError, Code::ServerError, Code::ClientLeft];
 
     /// The class of a status.
     #[must_use]
@@ -402,9 +404,7 @@ fn causes(to: State) -> &'static [Cause] {
     match to {
         State::Warming => &[Cause::Loading],
         State::Healthy => &[Cause::Probe, Cause::Response],
-        State::Unhealthy => {
-            &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway]
-        }
+        State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
 }
@@ -418,7 +418,11 @@ fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> promet
 }
 
 fn histogram(
-    registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64],
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
 ) -> prometheus::Result<HistogramVec> {
     register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
 }

@@ -38,9 +38,13 @@ impl Snapshot {
     #[must_use]
     pub fn rebuild(&self, config: Config, metrics: &Metrics) -> Snapshot {
         let pool = self.pool.rebuild(&specs(&config), settings(&config));
-        for (old, new) in self.config.pool().backends.iter().filter_map(|old| {
-            Some((old, config.pool().backends.iter().find(|new| new.name == old.name)?))
-        }) {
+        for (old, new) in self
+            .config
+            .pool()
+            .backends
+            .iter()
+            .filter_map(|old| Some((old, config.pool().backends.iter().find(|new| new.name == old.name)?)))
+        {
             if old.draining != new.draining
                 && let Some(member) = pool.position(&new.name)
             {
@@ -101,7 +105,8 @@ impl Snapshot {
         self.pool.expire(now);
         for (member, link) in self.links.iter().enumerate() {
             let late = link.attempts.cut_late(self.deadlines, now);
-            let others = self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
+            let others =
+                self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
             let waiting = match link.backend.state() {
                 State::Unhealthy if others => link.attempts.cut_waiting(),
                 _ => 0,

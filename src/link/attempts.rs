@@ -70,14 +70,8 @@ impl Attempts {
     /// Notes an attempt over the connection `socket`, of a request that began at `begun`, and that could go to another
     /// backend if it is `movable`.
     pub fn enter(self: &Arc<Self>, socket: Socket, movable: bool, begun: Millis, now: Millis) -> Attempt {
-        let wire = Arc::new(Wire {
-            socket,
-            movable,
-            begun,
-            sent: now,
-            progress: AtomicU64::new(0),
-            cut: AtomicU8::new(0),
-        });
+        let wire =
+            Arc::new(Wire { socket, movable, begun, sent: now, progress: AtomicU64::new(0), cut: AtomicU8::new(0) });
         let slot = self.0.lock().insert(Arc::clone(&wire));
         Attempt { table: Arc::clone(self), slot, wire }
     }

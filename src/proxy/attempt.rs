@@ -4,15 +4,13 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::header;
 use pingora::http::RequestHeader;
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{Error, ErrorType, Result};
 
-use super::body;
-use super::connections;
 use super::ctx::Ctx;
 use super::form;
 use crate::core::Selection;
@@ -74,45 +72,15 @@ fn socket(number: RawFd, digest: Option<&Digest>) -> Option<Socket> {
     Some(Socket { number, local: *digest.local_addr()?.as_inet()?, peer: *digest.peer_addr()?.as_inet()? })
 }
 
-/// What a backend is told besides what the client said.
-pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-    if ctx.body.was_read() && body::expects_continue(session) {
-        upstream.remove_header(&header::EXPECT);
-    }
-    if let Some(client) = connections::client(session) {
-        let chain = forwarded_for(upstream, client)?;
-        upstream.insert_header("X-Forwarded-For", chain)?;
-    }
-    upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
-    let head = session.req_header();
-    let host = match head.version {
-        Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
-        _ => head.headers.get(header::HOST).cloned(),
-    };
-    if let Some(host) = host {
-        upstream.insert_header("X-Forwarded-Host", host)?;
-    }
+/// Makes the head one that this backend can read.
+pub(super) fn adapt(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     // HTTP/1.0 and HTTP/2 may do without; HTTP/1.1, which the backend gets, may not.
     if !upstream.headers.contains_key(header::HOST)
         && let Some(link) = ctx.link()
     {
         upstream.insert_header(header::HOST, link.address.origin().authority())?;
     }
-    form::to_origin_form(upstream)?;
-    if !upstream.headers.contains_key(&REQUEST_ID) {
-        upstream.insert_header("X-Request-Id", ctx.record.request_id(session))?;
-    }
-    Ok(())
-}
-
-/// The proxies that a request came through, and who asked us.
-fn forwarded_for(upstream: &RequestHeader, client: HeaderValue) -> Result<HeaderValue> {
-    if !upstream.headers.contains_key(&FORWARDED_FOR) {
-        return Ok(client);
-    }
-    let before = upstream.headers.get_all(&FORWARDED_FOR).iter();
-    let chain: Vec<&[u8]> = before.chain([&client]).map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
+    form::to_origin_form(upstream)
 }
 
 /// No backend is left that could take the request.
@@ -125,5 +93,3 @@ const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {
     count: 3,
     user_timeout: Duration::from_secs(30),
 };
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -4,8 +4,8 @@
 //! Here one timer per connection looks, each time it fires, since when the connection has been idle. A request makes it
 //! busy by its [`Ctx`](super::ctx::Ctx), so a handler may take as long as it likes.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,7 +39,8 @@ impl Connections {
     /// The application for the gateway's listeners; all of them may share it.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, idle: Duration) -> Connections {
-        let conf = ServerConf { max_retries: MAX_TRIES, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
+        let conf =
+            ServerConf { max_retries: MAX_TRIES, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
         let proxy = Arc::new(http_proxy(&Arc::new(conf), Proxy::new(Arc::clone(&gateway))));
         let http = |h2c: bool| {
             let mut options = HttpServerOptions::default();
@@ -78,7 +79,9 @@ impl ServerApp for Connections {
 #[async_trait]
 impl HttpServerApp for Http {
     async fn process_new_http(
-        self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch,
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         self.proxy.process_new_http(session, shutdown).await
     }
@@ -99,11 +102,7 @@ struct Idle {
 
 impl Idle {
     fn new(gateway: &Arc<Gateway>) -> Idle {
-        Idle {
-            since: AtomicU64::new(gateway.clock.now()),
-            client: OnceLock::new(),
-            gateway: Arc::clone(gateway),
-        }
+        Idle { since: AtomicU64::new(gateway.clock.now()), client: OnceLock::new(), gateway: Arc::clone(gateway) }
     }
 
     /// Resolves once the connection has been idle for `limit`.

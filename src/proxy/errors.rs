@@ -35,10 +35,16 @@ impl Refusal {
         code: "headers_too_large",
         message: "The request's headers are larger than this gateway accepts (limits.max_header_bytes).",
     };
-    pub(super) const NO_HOST: Refusal =
-        Refusal { status: StatusCode::BAD_REQUEST, code: "no_host", message: "An HTTP/1.1 request needs a Host header." };
-    pub(super) const BAD_HEADER: Refusal =
-        Refusal { status: StatusCode::BAD_REQUEST, code: "bad_header", message: "A header has a byte that none may have." };
+    pub(super) const NO_HOST: Refusal = Refusal {
+        status: StatusCode::BAD_REQUEST,
+        code: "no_host",
+        message: "An HTTP/1.1 request needs a Host header.",
+    };
+    pub(super) const BAD_HEADER: Refusal = Refusal {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_header",
+        message: "A header has a byte that none may have.",
+    };
     pub(super) const BAD_HOST: Refusal =
         Refusal { status: StatusCode::BAD_REQUEST, code: "bad_host", message: "The Host header is no host." };
     pub(super) const BAD_TARGET: Refusal = Refusal {
@@ -83,11 +89,8 @@ impl Refusal {
         code: "backend_busy",
         message: "The backend has too many requests, and no other one could take this one.",
     };
-    const INTERNAL: Refusal = Refusal {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        code: "internal_error",
-        message: "The gateway failed.",
-    };
+    const INTERNAL: Refusal =
+        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal_error", message: "The gateway failed." };
 
     fn body(self) -> Bytes {
         let kind = if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
@@ -159,7 +162,10 @@ fn upstream_refusal(ctx: &Ctx, kind: &ErrorType) -> Refusal {
 }
 
 async fn respond(
-    session: &mut Session, ctx: &mut Ctx, refusal: Refusal, retry_after: Option<HeaderValue>,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+    retry_after: Option<HeaderValue>,
 ) -> Result<()> {
     ctx.record.answer(refusal.status.as_u16(), refusal.code);
     let body = refusal.body();

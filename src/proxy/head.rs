@@ -1,7 +1,12 @@
 //! The request's head: what is refused, and whose session it is.
 
+use http::{HeaderName, HeaderValue, Version, header};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use pingora::{ErrorType, OrErr, Result};
 
+use super::body;
+use super::connections;
 use super::ctx::Ctx;
 use super::errors::Refusal;
 use super::form;
@@ -11,7 +16,7 @@ use crate::metrics::PoolMetrics;
 use crate::snapshot::Snapshot;
 
 /// Refuses what no backend should see; finds the session of what may pass.
-pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal> {
+pub(super) fn accept(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
     ctx.record.request(session);
     let limits = &ctx.snapshot.config.limits;
     let head = session.req_header();
@@ -25,7 +30,45 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refusal
     Ok(())
 }
 
-fn head_bytes(head: &pingora::http::RequestHeader) -> usize {
+/// Adds what every backend is told besides what the client said. Once for all attempts, and before Pingora copies the
+/// head for each: here its tables still have room.
+pub(super) fn add_headers(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    let client = connections::client(session);
+    let request_id = ctx.record.request_id(session);
+    let answered_expect = ctx.body.was_read() && body::expects_continue(session);
+    let head = session.req_header_mut();
+    if answered_expect {
+        head.remove_header(&header::EXPECT);
+    }
+    if let Some(client) = client {
+        let chain = forwarded_for(head, client)?;
+        head.insert_header("X-Forwarded-For", chain)?;
+    }
+    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
+    let host = match head.version {
+        Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
+        _ => head.headers.get(header::HOST).cloned(),
+    };
+    if let Some(host) = host {
+        head.insert_header("X-Forwarded-Host", host)?;
+    }
+    if !head.headers.contains_key(&REQUEST_ID) {
+        head.insert_header("X-Request-Id", request_id)?;
+    }
+    Ok(())
+}
+
+/// The proxies that a request came through, and who asked us.
+fn forwarded_for(head: &RequestHeader, client: HeaderValue) -> Result<HeaderValue> {
+    if !head.headers.contains_key(&FORWARDED_FOR) {
+        return Ok(client);
+    }
+    let before = head.headers.get_all(&FORWARDED_FOR).iter();
+    let chain: Vec<&[u8]> = before.chain([&client]).map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
+}
+
+fn head_bytes(head: &RequestHeader) -> usize {
     let line = head.method.as_str().len() + head.raw_path().len();
     head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + line
 }
@@ -58,7 +101,7 @@ fn value_of(
     header: &SessionHeader,
     affinity: &Affinity,
     snapshot: &Snapshot,
-) -> Result<Option<SessionKey>, ()> {
+) -> std::result::Result<Option<SessionKey>, ()> {
     let seed = snapshot.pool.settings().seed;
     let mut found = None;
     for value in session.req_header().headers.get_all(&header.name) {
@@ -71,3 +114,6 @@ fn value_of(
     }
     Ok(found)
 }
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

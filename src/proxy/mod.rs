@@ -7,7 +7,7 @@
 //! | `request_filter` | `head.rs`, `form.rs`, `body.rs` | refuse what is malformed, find the session, hold the body |
 //! | `upstream_peer` | `attempt.rs` | select a backend, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
-//! | `upstream_request_filter` | `attempt.rs` | the headers that are added upstream |
+//! | `upstream_request_filter` | `attempt.rs` | what this backend needs to read the head |
 //! | `upstream_response_*` | `response.rs` | first byte, affinity headers, the tail with the usage figures |
 //! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
 //! | drop | `record.rs` | every count, whatever way a request ends |
@@ -68,13 +68,13 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        let refused = match head::accept(session, ctx) {
+        let held = match head::accept(session, ctx) {
             Ok(()) => body::hold(session, ctx).await,
             Err(refusal) => Err(refusal.into()),
         };
-        match refused {
-            Ok(()) => Ok(false),
-            Err(error) => errors::refuse(session, ctx, error).await,
+        match held {
+            Ok(()) => head::add_headers(session, ctx).map(|()| false),
+            Err(refused) => errors::refuse(session, ctx, refused).await,
         }
     }
 
@@ -87,46 +87,74 @@ impl ProxyHttp for Proxy {
     }
 
     async fn connected_to_upstream(
-        &self, session: &mut Session, _reused: bool, _peer: &HttpPeer, fd: RawFd, digest: Option<&Digest>, ctx: &mut Ctx,
+        &self,
+        session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        fd: RawFd,
+        digest: Option<&Digest>,
+        ctx: &mut Ctx,
     ) -> Result<()> {
         attempt::connected(session, fd, digest, ctx);
         Ok(())
     }
 
     async fn upstream_request_filter(
-        &self, session: &mut Session, upstream: &mut RequestHeader, ctx: &mut Ctx,
+        &self,
+        _session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut Ctx,
     ) -> Result<()> {
-        attempt::add_headers(session, upstream, ctx)
+        attempt::adapt(upstream, ctx)
     }
 
     async fn request_body_filter(
-        &self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx,
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
     ) -> Result<()> {
         body::forward(session, body, end, ctx)
     }
 
     async fn upstream_response_filter(
-        &self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx,
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
     ) -> Result<()> {
         response::head(session, response, ctx)
     }
 
     async fn response_filter(
-        &self, session: &mut Session, response: &mut ResponseHeader, _ctx: &mut Ctx,
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Ctx,
     ) -> Result<()> {
         response::frame(session, response);
         Ok(())
     }
 
     fn upstream_response_body_filter(
-        &self, session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx,
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
         response::body(session, body.as_ref(), end, ctx);
         Ok(None)
     }
 
     fn error_while_proxy(
-        &self, _peer: &HttpPeer, session: &mut Session, e: Box<Error>, ctx: &mut Ctx, reused: bool,
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
     ) -> Box<Error> {
         retry::after_send(session, ctx, e, reused)
     }
@@ -146,7 +174,11 @@ impl ProxyHttp for Proxy {
     }
 
     fn suppress_proxy_warn_log(
-        &self, _session: &Session, _ctx: &Ctx, _e: &Error, _context: pingora::proxy::ProxyWarnLogContext,
+        &self,
+        _session: &Session,
+        _ctx: &Ctx,
+        _e: &Error,
+        _context: pingora::proxy::ProxyWarnLogContext,
     ) -> bool {
         true
     }

@@ -12,7 +12,7 @@ use http::HeaderValue;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
-use super::attempt::REQUEST_ID;
+use super::head::REQUEST_ID;
 use crate::access_log::Line;
 use crate::core::usage::Usage;
 use crate::core::{Affinity, Selection, SessionKey};

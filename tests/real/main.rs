@@ -1,0 +1,35 @@
+//! The gateway in front of real llama-servers: what simulated ones can only promise.
+//!
+//! | file | what holds |
+//! |---|---|
+//! | `reuse` | sessions reuse as much through the gateway as directly, round robin does not; all count the same tokens |
+//! | `killed` | a llama-server killed under load and started again: who fails, who moves, who stays |
+//! | `loading` | a llama-server that loads its model is warming: no traffic, no failures |
+//! | `stale` | 1,000 POSTs over connections that llama-server closes whenever it likes |
+//! | `departures` | a client that leaves frees its slot |
+//!
+//! The tools: `llama` (a real llama-server), `promtool` (judges `/metrics` after each test), `wait`; and the gateway and
+//! the client of `tests/gateway`.
+//!
+//! `make test-real` sets everything up and runs this. Where `INGLE_REAL_PYTHON` and `INGLE_REAL_MODEL` are not set, each
+//! test says that it is skipped, past libtest's capture; with `INGLE_REAL=1` it fails instead. One test runs at a time:
+//! two servers already keep two cores busy. Reuse is compared, never times: those are printed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "this binary does not use all of it")]
+#[path = "../gateway/client.rs"]
+mod client;
+#[allow(dead_code, reason = "this binary does not use all of it")]
+#[path = "../gateway/harness.rs"]
+mod harness;
+
+mod llama;
+mod promtool;
+mod wait;
+
+mod departures;
+mod killed;
+mod loading;
+mod reuse;
+mod stale;
