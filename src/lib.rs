@@ -1,4 +1,42 @@
 //! ingle: a session-affine load balancer for self-hosted LLM servers.
+//!
+//! Every turn of a session goes to the backend whose KV cache has the turns before. A functional core decides, a thin
+//! shell around Pingora does. This page is the map; `docs/architecture.md` has the reasons.
+//!
+//! # Layout
+//!
+//! From the bottom up. A part uses those above it in this table, never one of its own line or below:
+//!
+//! | part | what |
+//! |---|---|
+//! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
+//! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
+//! | [`clock`], [`access_log`] | the one clock of the process; one line for each request |
+//! | [`metrics`] | every metric name, label and bucket |
+//! | [`link`] | the gateway's end of the wire to one backend: address, attempts under way, last error |
+//! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
+//! | [`gateway`] | what the parts of the shell share |
+//! | [`proxy`], [`probe`], [`admin`] | traffic, through Pingora's phases; active checks; the admin listener |
+//! | [`server`] | the life of the process: bind, serve, drain |
+//! | [`cli`] | one file for each subcommand |
+//!
+//! To follow one request, begin in [`proxy`], whose table leads through its files; to follow one decision, in [`core`].
+//!
+//! # Invariants
+//!
+//! What is deliberately absent:
+//!
+//! - `core` has no tokio, no Pingora, no clock, no log and no metric: time comes in as an argument, facts go out as values;
+//! - placement knows no address, no health and no load: names, weights, priorities and the seed alone make an order, so
+//!   two gateways agree without talking; availability only filters it;
+//! - there is no table of sessions, but for those that are away from home, and that one is bounded;
+//! - a session id is kept nowhere: a [`core::SessionKey`] is its hash, so no log, label or page can show it;
+//! - nothing is counted at the end of a request by a hook, which may not be called: guards count when they drop;
+//! - no response is buffered, and no request goes to a second backend once a byte of a response reached the client;
+//! - there is no place that checks a [`config::Config`] again, and none that makes one but [`config::Config::parse`];
+//! - there is no `unsafe`, but for one line in [`link`] that says why; and nothing that grows without a bound.
+//!
+//! `tests/tidy.rs` keeps the order of the parts and the purity of the core.
 
 pub mod access_log;
 pub mod admin;

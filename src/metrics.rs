@@ -4,11 +4,15 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod labels;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+pub use labels::{Code, Phase, RetryReason};
 
 use crate::core::usage::Usage;
 use crate::core::{Affinity, Cause, Pool, State, Transition};
@@ -48,70 +52,65 @@ impl Metrics {
     /// If two families have one name: a mistake in this file.
     pub fn new() -> prometheus::Result<Metrics> {
         let registry = Registry::new();
-        let build = gauge(&registry, "ingle_build_info", "Always 1; the label is the version", &["version"])?;
+        let counter = |name: &str, help: &str, labels: &[&str]| counter(&registry, name, help, labels);
+        let gauge = |name: &str, help: &str, labels: &[&str]| gauge(&registry, name, help, labels);
+        let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            histogram(&registry, name, help, labels, buckets)
+        };
+        let build = gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let reloads = counter(&registry, "ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
+        let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
             requests: counter(
-                &registry,
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",
                 &["pool", "backend", "affinity", "code"],
             )?,
             duration: histogram(
-                &registry,
                 "ingle_request_duration_seconds",
                 "From the request's head to the end of its response",
                 &["pool", "backend"],
                 &DURATION_BUCKETS,
             )?,
             first_byte: histogram(
-                &registry,
                 "ingle_time_to_first_byte_seconds",
                 "From the request's head to the first byte of the backend's response",
                 &["pool", "backend", "affinity"],
                 &FIRST_BYTE_BUCKETS,
             )?,
-            in_flight: gauge(&registry, "ingle_in_flight_requests", "Requests on a backend now", &["pool", "backend"])?,
+            in_flight: gauge("ingle_in_flight_requests", "Requests on a backend now", &["pool", "backend"])?,
             healthy: gauge(
-                &registry,
                 "ingle_backend_healthy",
                 "Whether the backend serves: healthy or on probation",
                 &["pool", "backend"],
             )?,
             state: gauge(
-                &registry,
                 "ingle_backend_state",
                 "1 on the backend's current state, 0 on the others",
                 &["pool", "backend", "state"],
             )?,
             transitions: counter(
-                &registry,
                 "ingle_health_transitions_total",
                 "Changes of a backend's state, by the new state and the cause",
                 &["pool", "backend", "to", "cause"],
             )?,
             retries: counter(
-                &registry,
                 "ingle_retries_total",
                 "Attempts after the first of a request, by what made them necessary",
                 &["pool", "reason"],
             )?,
             aborts: counter(
-                &registry,
                 "ingle_client_aborts_total",
                 "Requests whose client left, by how far they were",
                 &["pool", "phase"],
             )?,
             session_keys: counter(
-                &registry,
                 "ingle_session_keys_total",
                 "Requests by where their session came from: a header's name, none, or invalid",
                 &["source"],
             )?,
-            displaced: gauge(&registry, "ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
+            displaced: gauge("ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
             prompt_tokens: counter(
-                &registry,
                 "ingle_prompt_tokens_total",
                 "Prompt tokens as the backends report them, by whether they were in the KV cache",
                 &["pool", "backend", "affinity", "cached"],
@@ -282,111 +281,6 @@ impl PoolMetrics {
     pub fn session_header(&self, index: usize) {
         if let Some(counter) = self.session_headers.get(index) {
             counter.inc();
-        }
-    }
-}
-
-/// A status class; the label `code`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// 1xx (an upgrade) and 2xx.
-    Success,
-    /// 3xx.
-    Redirect,
-    /// 4xx.
-    ClientError,
-    /// 5xx.
-    ServerError,
-    /// The client left before the end of the response: 499, as nginx calls it.
-    ClientLeft,
-}
-
-impl Code {
-    const ALL: [Code; 5] = [Code::Success, Code::Redirect, Code::ClientError, Code::ServerError, Code::ClientLeft];
-
-    /// The class of a status.
-    #[must_use]
-    pub fn of(status: u16) -> Code {
-        match status {
-            0..300 => Code::Success,
-            300..400 => Code::Redirect,
-            499 => Code::ClientLeft,
-            400..500 => Code::ClientError,
-            _ => Code::ServerError,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Code::Success => "2xx",
-            Code::Redirect => "3xx",
-            Code::ClientError => "4xx",
-            Code::ServerError => "5xx",
-            Code::ClientLeft => "499",
-        }
-    }
-}
-
-/// What made a retry necessary; the label `reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryReason {
-    /// The connection was refused or timed out.
-    Connect,
-    /// A reused connection had died.
-    Stale,
-    /// A fresh connection was closed before any byte of the response.
-    Closed,
-    /// 502, 503 or 429 while another backend was available.
-    Status,
-    /// No byte of the response in time.
-    FirstByte,
-    /// The backend turned unhealthy while the request waited there.
-    Unhealthy,
-}
-
-impl RetryReason {
-    const ALL: [RetryReason; 6] = [
-        RetryReason::Connect,
-        RetryReason::Stale,
-        RetryReason::Closed,
-        RetryReason::Status,
-        RetryReason::FirstByte,
-        RetryReason::Unhealthy,
-    ];
-
-    /// The name in metrics and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RetryReason::Connect => "connect",
-            RetryReason::Stale => "stale",
-            RetryReason::Closed => "closed",
-            RetryReason::Status => "status",
-            RetryReason::FirstByte => "first_byte",
-            RetryReason::Unhealthy => "unhealthy",
-        }
-    }
-}
-
-/// How far a request was when its client left; the label `phase`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It was still being read.
-    Request,
-    /// It waited for a backend's first byte.
-    Waiting,
-    /// Its response was on the way.
-    Streaming,
-}
-
-impl Phase {
-    const ALL: [Phase; 3] = [Phase::Request, Phase::Waiting, Phase::Streaming];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Phase::Request => "request",
-            Phase::Waiting => "waiting",
-            Phase::Streaming => "streaming",
         }
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("ingle").build()
 }
 
-/// A stream needs three descriptors; the usual soft limit of 1,024 is there for programs that use select(2).
+/// A stream needs two descriptors; the usual soft limit of 1,024 is there for programs that use select(2).
 pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

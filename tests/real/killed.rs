@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ingle_sim::load::{ErrorKind, LoadConfig, LoadReport, LoadRun};
 
-use crate::harness::Gateway;
+use crate::harness::{Gateway, sum};
 use crate::llama::{Real, setup};
 use crate::reuse::even_prefix;
 use crate::{promtool, wait};
@@ -23,7 +23,7 @@ async fn only_what_had_begun_there_fails_and_only_its_sessions_move_once() {
 
     // Every session has a place by now: they take turns in order.
     succeeded(&load, TURNS * SESSIONS as u64).await;
-    wait::until("a works", async || in_flight(&gateway, "a") > 0).await;
+    wait::until("answers of a have begun, and others not", async || begun_and_waiting(&gateway, "a").await).await;
     drop(a);
     gateway.until_state("a", "unhealthy").await;
     let down = succeeded(&load, load.snapshot().succeeded + TURNS * SESSIONS as u64).await;
@@ -63,7 +63,7 @@ fn conversations(gateway: &Gateway) -> LoadConfig {
         concurrency: SESSIONS,
         first_prompt_bytes: 200,
         turn_bytes: 40,
-        max_tokens: 12,
+        max_tokens: 16,
         timeout: Duration::from_secs(60),
         ..LoadConfig::new([gateway.url()])
     }
@@ -80,9 +80,12 @@ async fn succeeded(load: &LoadRun, requests: u64) -> LoadReport {
     wait::for_some(&format!("{requests} answers"), reached).await
 }
 
-fn in_flight(gateway: &Gateway, name: &str) -> usize {
-    let snapshot = gateway.inner.snapshot.load();
-    snapshot.pool.members()[snapshot.pool.position(name).unwrap()].backend.in_flight()
+/// Whether a backend has requests of both kinds. Its first bytes and its answers are counted from the same moment on.
+async fn begun_and_waiting(gateway: &Gateway, name: &str) -> bool {
+    let metrics = gateway.admin_get("/metrics").await.text();
+    let of = |family| sum(&metrics, family, &[("backend", name)]);
+    let begun = of("ingle_time_to_first_byte_seconds_count") - of("ingle_requests_total");
+    begun >= 1.0 && of("ingle_in_flight_requests") > begun
 }
 
 async fn explain(gateway: &Gateway, report: &LoadReport) {

@@ -11,8 +11,8 @@ use crate::promtool;
 const CLIENTS: usize = 4;
 const STREAMS: usize = 800;
 /// Connections that grow old together, and how often.
-const IDLE: usize = 40;
-const ROUNDS: usize = 5;
+const IDLE: usize = 50;
+const ROUNDS: usize = 4;
 /// After how long llama-server closes an idle connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
 /// Around that limit the next requests are spread, this far apart.

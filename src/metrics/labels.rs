@@ -1,0 +1,107 @@
+//! The labels that are enums of the shell; those of the core's enums are in the core.
+
+/// A status class; the label `code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// 1xx (an upgrade) and 2xx.
+    Success,
+    /// 3xx.
+    Redirect,
+    /// 4xx.
+    ClientError,
+    /// 5xx.
+    ServerError,
+    /// The client left before the end of the response: 499, as nginx calls it.
+    ClientLeft,
+}
+
+impl Code {
+    pub(super) const ALL: [Code; 5] =
+        [Code::Success, Code::Redirect, Code::ClientError, Code::ServerError, Code::ClientLeft];
+
+    /// The class of a status.
+    #[must_use]
+    pub fn of(status: u16) -> Code {
+        match status {
+            0..300 => Code::Success,
+            300..400 => Code::Redirect,
+            499 => Code::ClientLeft,
+            400..500 => Code::ClientError,
+            _ => Code::ServerError,
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Code::Success => "2xx",
+            Code::Redirect => "3xx",
+            Code::ClientError => "4xx",
+            Code::ServerError => "5xx",
+            Code::ClientLeft => "499",
+        }
+    }
+}
+
+/// What made a retry necessary; the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// The connection was refused or timed out.
+    Connect,
+    /// A reused connection had died.
+    Stale,
+    /// A fresh connection was closed before any byte of the response.
+    Closed,
+    /// 502, 503 or 429 while another backend was available.
+    Status,
+    /// No byte of the response in time.
+    FirstByte,
+    /// The backend turned unhealthy while the request waited there.
+    Unhealthy,
+}
+
+impl RetryReason {
+    pub(super) const ALL: [RetryReason; 6] = [
+        RetryReason::Connect,
+        RetryReason::Stale,
+        RetryReason::Closed,
+        RetryReason::Status,
+        RetryReason::FirstByte,
+        RetryReason::Unhealthy,
+    ];
+
+    /// The name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RetryReason::Connect => "connect",
+            RetryReason::Stale => "stale",
+            RetryReason::Closed => "closed",
+            RetryReason::Status => "status",
+            RetryReason::FirstByte => "first_byte",
+            RetryReason::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// How far a request was when its client left; the label `phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It was still being read.
+    Request,
+    /// It waited for a backend's first byte.
+    Waiting,
+    /// Its response was on the way.
+    Streaming,
+}
+
+impl Phase {
+    pub(super) const ALL: [Phase; 3] = [Phase::Request, Phase::Waiting, Phase::Streaming];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Phase::Request => "request",
+            Phase::Waiting => "waiting",
+            Phase::Streaming => "streaming",
+        }
+    }
+}
