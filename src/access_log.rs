@@ -87,10 +87,10 @@ fn json(line: &Line<'_>) -> String {
 fn human(line: &Line<'_>) -> String {
     let first_byte = line.first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
     let mut text = format!(
-        "{} {} {} {} backend={} affinity={} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={}",
+        "{} {} {} {} backend={} affinity={} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={:?}",
         line.time,
         line.method,
-        line.path,
+        line.path.escape_debug(),
         line.status,
         line.backend.unwrap_or("-"),
         line.affinity.unwrap_or("-"),

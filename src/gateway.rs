@@ -23,6 +23,8 @@ pub struct Gateway {
     pub access_log: AccessLog,
     /// Client connections that are open.
     pub connections: Gauge,
+    /// Those of them that speak HTTP/2, whose last bytes leave after their requests have ended.
+    pub http2: Gauge,
     /// Requests that are being served.
     pub requests: Gauge,
     /// Bytes of request bodies that are held for a retry.
@@ -47,6 +49,7 @@ impl Gateway {
             clock: Clock::start(),
             access_log,
             connections: Gauge::default(),
+            http2: Gauge::default(),
             requests: Gauge::default(),
             bodies: Gauge::default(),
             probed: AtomicBool::new(false),

@@ -97,7 +97,7 @@ impl Probe {
                 return Err(error);
             }
             // A name may have several addresses, with nobody listening on some: `localhost` often has.
-            self.snapshot.links[self.member].address.failed();
+            self.snapshot.links[self.member].address.failed(Some(address));
             match self.address().await? {
                 other if other != address => self.check.check(&Target::new(&other.to_string())?).await,
                 _ => Err(error),

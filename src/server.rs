@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
+use pingora::listeners::TcpSocketOptions;
+use pingora::protocols::TcpKeepalive;
 use pingora::server::Fds;
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
@@ -119,7 +121,9 @@ where
     let mut bound = Fds::new();
     for listener in listeners {
         let address = listener.local_addr()?.to_string();
-        service.add_tcp(&address);
+        let mut options = TcpSocketOptions::default();
+        options.tcp_keepalive = Some(KEEPALIVE);
+        service.add_tcp_with_settings(&address, options);
         bound.add(address, listener.into_raw_fd());
     }
     Ok(tokio::spawn(async move { service.start_service(Some(Arc::new(Mutex::new(bound))), stops, 1).await }))
@@ -135,10 +139,10 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     bound.map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
 }
 
-/// Waits until no request is under way.
+/// Waits until no request is under way, and no HTTP/2 connection has anything left to send.
 async fn drain(gateway: &Gateway, timeout: Duration, cut: impl Future<Output = ()>) -> Drained {
     let empty = async {
-        while gateway.requests.get() > 0 {
+        while gateway.requests.get() > 0 || gateway.http2.get() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -161,5 +165,12 @@ async fn sweep(gateway: Arc<Gateway>) {
 
 /// How often attempts are looked at for being over their time: the grain of all of `timeouts` but `connect`.
 const SWEEP: Duration = Duration::from_millis(100);
+/// A client that vanishes without a FIN is noticed after about a minute and a half, and its backend's work ends.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(10),
+    count: 3,
+    user_timeout: Duration::ZERO,
+};
 /// Connections that wait to be accepted; the kernel has a bound of its own, net.core.somaxconn (4096).
 const BACKLOG: u32 = 4096;

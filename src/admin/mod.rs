@@ -5,6 +5,7 @@ mod explain;
 mod page;
 mod status;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -107,14 +108,22 @@ impl ServeHttp for Admin {
 }
 
 /// A browser says which site's page sent a POST. Another site's page must not drain backends through the browser of an
-/// operator who can reach this listener.
+/// operator who can reach this listener; nor may one whose name was made to point here (DNS rebinding), so the name
+/// must be an address, or `localhost`.
 fn from_another_site(head: &pingora::http::RequestHeader) -> bool {
     let header = |name: header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     match (header(header::ORIGIN), header(header::HOST)) {
         (None, _) => false,
-        (Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, site)| site != host),
+        (Some(origin), Some(host)) => {
+            origin.split_once("://").is_none_or(|(_, site)| site != host) || !is_literal(host)
+        }
         (Some(_), None) => true,
     }
+}
+
+fn is_literal(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 fn content(kind: &'static str, body: String) -> Answer {

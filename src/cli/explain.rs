@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID", required_unless_present = "against", conflicts_with = "against")]
     session: Option<String>,
     /// As if this backend were not there; may be given more than once.
-    #[arg(long, value_name = "NAME", requires = "session")]
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "session")]
     without: Vec<String>,
     /// Print what share of sessions this new config would move.
     #[arg(long, value_name = "FILE")]

@@ -30,7 +30,8 @@ fn targets(verbose: u8, quiet: bool) -> Targets {
         0 if quiet => (LevelFilter::ERROR, LevelFilter::OFF),
         0 => (LevelFilter::INFO, LevelFilter::OFF),
         1 => (LevelFilter::DEBUG, LevelFilter::WARN),
-        _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
+        // Pingora's debug lines have whole heads in them, with sessions and keys.
+        _ => (LevelFilter::TRACE, LevelFilter::INFO),
     };
     Targets::new()
         .with_default(LevelFilter::WARN)

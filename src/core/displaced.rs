@@ -76,6 +76,14 @@ impl Displaced {
         self.len.store(table.len(), Ordering::Relaxed);
     }
 
+    /// Notes that a session was active until now, if `at` is still where it stays.
+    pub fn touch(&self, key: SessionKey, at: &Arc<Backend>, now: Millis) {
+        let mut table = self.table.lock();
+        if table.peek(&key).is_some_and(|stay| Arc::ptr_eq(&stay.at, at)) {
+            table.put(key, Stay { at: Arc::clone(at), seen: now });
+        }
+    }
+
     /// Notes that a session is at home again.
     pub fn forget(&self, key: SessionKey) {
         if self.is_empty() {

@@ -239,6 +239,7 @@ impl Pool {
             && let Some(at) = self.displaced.place(key, now)
             && let Some(member) = self.members.iter().position(|member| Arc::ptr_eq(&member.backend, &at))
             && admit(member, &self.members[member])
+            && !self.lower_tier(member).any(|(index, lower)| admit(index, lower))
         {
             // A new config may have made its place its home.
             let affinity = if member == home { Affinity::Home } else { Affinity::Stayed };
@@ -249,6 +250,12 @@ impl Pool {
         }
         let member = self.first(key, admit)?;
         Some(Selection { member, affinity: Affinity::Failover })
+    }
+
+    /// The members of the tiers below this one's. While one of them serves, this one does not, not even who stayed here.
+    fn lower_tier(&self, member: usize) -> impl Iterator<Item = (usize, &Member)> {
+        let tier = self.members[member].priority;
+        self.members.iter().enumerate().filter(move |(_, other)| other.priority < tier)
     }
 
     /// Nobody is healthy: whoever is not draining may turn out to work.
@@ -286,6 +293,12 @@ impl Pool {
             Affinity::FailOpen if self.home(key) == Some(selection.member) => self.displaced.forget(key),
             _ => self.displaced.stay(key, &self.members[selection.member].backend, now),
         }
+    }
+
+    /// Notes that a session that landed with this selection was active until now: its cache is warm, unless it has since
+    /// landed elsewhere.
+    pub fn active(&self, key: SessionKey, selection: Selection, now: Millis) {
+        self.displaced.touch(key, &self.members[selection.member].backend, now);
     }
 
     /// The first of a key's preference order over all members, whatever their health.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -54,6 +55,18 @@ impl Address {
         }
     }
 
+    /// [`Address::get`], for no longer than `limit`: the resolver's own limits are many seconds.
+    ///
+    /// # Errors
+    ///
+    /// If the name can't be resolved in time.
+    pub async fn get_within(&self, limit: Duration) -> io::Result<SocketAddr> {
+        match self.current() {
+            Some(address) => Ok(address),
+            None => tokio::time::timeout(limit, self.get()).await.map_err(io::Error::from)?,
+        }
+    }
+
     /// Asks the resolver again. The old addresses stay if it fails or has none.
     ///
     /// # Errors
@@ -68,10 +81,14 @@ impl Address {
         Ok(())
     }
 
-    /// A connection failed: the next address of the name is tried, and the name resolved again, in the background and
-    /// once at a time.
-    pub fn failed(self: &Arc<Self>) {
-        self.current.fetch_add(1, Ordering::Relaxed);
+    /// A connection to `address` failed: the next address of the name is tried, and the name resolved again, in the
+    /// background and once at a time. Of many who report the same address, one moves on.
+    pub fn failed(self: &Arc<Self>, address: Option<SocketAddr>) {
+        let index = self.current.load(Ordering::Relaxed);
+        if address.is_some() && self.current() == address {
+            let next = index.wrapping_add(1);
+            let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
         if self.origin.host.parse::<IpAddr>().is_ok() || self.resolving.swap(true, Ordering::AcqRel) {
             return;
         }

@@ -26,6 +26,7 @@ pub struct Attempt {
     table: Arc<Attempts>,
     slot: usize,
     wire: Arc<Wire>,
+    begun: Millis,
 }
 
 struct Wire {
@@ -34,8 +35,10 @@ struct Wire {
     movable: bool,
     /// When the request's head came.
     begun: Millis,
-    /// When it was sent to this backend.
-    sent: Millis,
+    /// When all of it had been sent to this backend; 0 before.
+    sent: AtomicU64,
+    /// Until when the client must have sent more of it; means something before all of it was sent.
+    upload_due: AtomicU64,
     /// When the last byte of the response came; 0 before the first.
     progress: AtomicU64,
     cut: AtomicU8,
@@ -53,6 +56,8 @@ pub enum Cut {
     Idle,
     /// Not over within `timeouts.total`.
     Total,
+    /// Its client was too slow to send it.
+    Upload,
 }
 
 /// How long attempts may take, in milliseconds. `None` is for ever.
@@ -68,12 +73,26 @@ pub struct Deadlines {
 
 impl Attempts {
     /// Notes an attempt over the connection `socket`, of a request that began at `begun`, and that could go to another
-    /// backend if it is `movable`.
-    pub fn enter(self: &Arc<Self>, socket: Socket, movable: bool, begun: Millis, now: Millis) -> Attempt {
-        let wire =
-            Arc::new(Wire { socket, movable, begun, sent: now, progress: AtomicU64::new(0), cut: AtomicU8::new(0) });
+    /// backend if it is `movable`. `upload_due`: until when more of the request must come, if not all of it is there.
+    pub fn enter(
+        self: &Arc<Self>,
+        socket: Socket,
+        movable: bool,
+        begun: Millis,
+        now: Millis,
+        upload_due: Option<Millis>,
+    ) -> Attempt {
+        let wire = Arc::new(Wire {
+            socket,
+            movable,
+            begun,
+            sent: AtomicU64::new(if upload_due.is_none() { now.max(1) } else { 0 }),
+            upload_due: AtomicU64::new(upload_due.unwrap_or_default()),
+            progress: AtomicU64::new(0),
+            cut: AtomicU8::new(0),
+        });
         let slot = self.0.lock().insert(Arc::clone(&wire));
-        Attempt { table: Arc::clone(self), slot, wire }
+        Attempt { table: Arc::clone(self), slot, wire, begun: now }
     }
 
     /// Cuts every attempt that waits for its first byte and could go to another backend. Streams that flow go on: they
@@ -94,13 +113,30 @@ impl Attempts {
     }
 
     fn cut(&self, why: impl Fn(&Wire) -> Option<Cut>) -> usize {
-        let table = self.0.lock();
-        let cut = table.iter().filter_map(|(_, wire)| Some((wire, why(wire)?)));
-        cut.filter(|(wire, why)| wire.cut(*why)).count()
+        let due = |(_, wire): (usize, &Arc<Wire>)| Some((Arc::clone(wire), why(wire)?));
+        // The system calls come after the lock, which every request takes.
+        let due: Vec<_> = self.0.lock().iter().filter_map(due).collect();
+        due.into_iter().filter(|(wire, why)| wire.cut(*why)).count()
     }
 }
 
 impl Attempt {
+    /// When it began.
+    #[must_use]
+    pub fn begun(&self) -> Millis {
+        self.begun
+    }
+
+    /// Notes that more of the request came, and until when the next piece must come.
+    pub fn uploading(&self, due: Millis) {
+        self.wire.upload_due.store(due, Ordering::Relaxed);
+    }
+
+    /// Notes that all of the request was sent: the wait for the first byte begins.
+    pub fn sent(&self, now: Millis) {
+        self.wire.sent.store(now.max(1), Ordering::Relaxed);
+    }
+
     /// Notes that a byte of the response came.
     pub fn progress(&self, now: Millis) {
         self.wire.progress.store(now.max(1), Ordering::Relaxed);
@@ -114,6 +150,7 @@ impl Attempt {
             2 => Some(Cut::FirstByte),
             3 => Some(Cut::Idle),
             4 => Some(Cut::Total),
+            5 => Some(Cut::Upload),
             _ => None,
         }
     }
@@ -128,10 +165,11 @@ impl Drop for Attempt {
 impl Wire {
     fn late(&self, deadlines: Deadlines, now: Millis) -> Option<Cut> {
         let over = |since: Millis, limit: Option<Millis>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
-        match self.progress.load(Ordering::Relaxed) {
+        match (self.sent.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed)) {
             _ if over(self.begun, deadlines.total) => Some(Cut::Total),
-            0 => over(self.sent, deadlines.first_byte).then_some(Cut::FirstByte),
-            last => over(last, deadlines.idle).then_some(Cut::Idle),
+            (0, _) => (now >= self.upload_due.load(Ordering::Relaxed)).then_some(Cut::Upload),
+            (sent, 0) => over(sent, deadlines.first_byte).then_some(Cut::FirstByte),
+            (_, last) => over(last, deadlines.idle).then_some(Cut::Idle),
         }
     }
 
@@ -197,7 +235,7 @@ mod tests {
 
     fn attempt(table: &Arc<Attempts>) -> (Attempt, TcpStream, TcpStream) {
         let (ours, theirs) = pair();
-        (table.enter(socket(&ours), true, 100, 200), ours, theirs)
+        (table.enter(socket(&ours), true, 100, 200, None), ours, theirs)
     }
 
     #[test]
@@ -228,7 +266,7 @@ mod tests {
     fn who_can_go_nowhere_else_is_left_alone() {
         let table = Arc::new(Attempts::default());
         let (ours, _theirs) = pair();
-        let _attempt = table.enter(socket(&ours), false, 0, 0);
+        let _attempt = table.enter(socket(&ours), false, 0, 0, None);
         assert_eq!(table.cut_waiting(), 0);
     }
 
@@ -249,6 +287,24 @@ mod tests {
         let (total, _a, _b) = attempt(&table);
         assert_eq!(table.cut_late(Deadlines { total: Some(1000), ..NONE }, 1100), 1);
         assert_eq!(total.cut(), Some(Cut::Total));
+    }
+
+    #[test]
+    fn a_client_that_is_slow_to_send_is_cut_and_its_backend_has_all_its_time() {
+        let table = Arc::new(Attempts::default());
+        let (ours, _theirs) = pair();
+        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300));
+        let deadlines = Deadlines { first_byte: Some(50), ..NONE };
+        assert_eq!(table.cut_late(deadlines, 299), 0, "the first byte can't come before the request is there");
+        attempt.uploading(400);
+        assert_eq!(table.cut_late(deadlines, 399), 0);
+        attempt.sent(399);
+        assert_eq!(table.cut_late(deadlines, 448), 0);
+        assert_eq!((table.cut_late(deadlines, 449), attempt.cut()), (1, Some(Cut::FirstByte)));
+
+        let (ours, _theirs) = pair();
+        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300));
+        assert_eq!((table.cut_late(NONE, 300), attempt.cut()), (1, Some(Cut::Upload)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::form;
+use super::retry;
 use crate::core::Selection;
 use crate::link::Socket;
 use crate::snapshot::Snapshot;
@@ -28,11 +29,12 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let link = std::sync::Arc::clone(&ctx.snapshot.links[selection.member]);
     ctx.in_flight = Some(link.backend.enter());
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
-    match link.address.get().await {
+    let connect = ctx.snapshot.config.pool().timeouts.connect;
+    match link.address.get_within(connect).await {
         Ok(address) => Ok(Box::new(peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 }))),
         Err(error) => {
             let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
-            Err(super::retry::after_connect(ctx, error))
+            Err(retry::after_connect(ctx, None, error))
         }
     }
 }
@@ -62,8 +64,9 @@ fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
 /// The connection is there: from now on it can be cut.
 pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, ctx: &mut Ctx) {
     let (Some(link), Some(socket)) = (ctx.link(), socket(fd, digest)) else { return };
-    let movable = ctx.body.replayable(session) && ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts;
-    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, ctx.now()));
+    let movable = ctx.body.replayable(session) && retry::another(ctx);
+    let due = ctx.body.upload_due(session, ctx.snapshot.config.limits.header_timeout, ctx.begun);
+    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, ctx.now(), due));
 }
 
 /// The ends of a connection, which Pingora asks the kernel for once in the connection's life.

@@ -22,8 +22,8 @@ use crate::gateway::Share;
 pub(super) enum Body {
     /// There is none.
     Empty,
-    /// Pingora's own buffer has it, all or its beginning.
-    Buffered { _memory: Share },
+    /// Pingora's own buffer has it: all, or its beginning.
+    Buffered { complete: bool, _memory: Share },
     /// We have all of it.
     Held { bytes: Bytes, _memory: Share },
     /// We have its beginning, which was longer than Pingora's buffer; the rest is still to come.
@@ -66,13 +66,16 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
         Some(_) => read_small(session, memory, &mut pace).await?,
         None => read_unknown(session, memory, &mut pace).await?,
     };
-    Ok(())
+    let received = session.as_downstream().body_bytes_read() as u64;
+    if received > limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
 }
 
 async fn read_small(session: &mut Session, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
     session.as_downstream_mut().enable_retry_buffering();
-    while pace.read(session).await?.is_some() {}
-    Ok(Body::Buffered { _memory: memory })
+    while !session.as_downstream_mut().is_body_done() {
+        pace.read(session).await?;
+    }
+    Ok(Body::Buffered { complete: true, _memory: memory })
 }
 
 async fn read_large(session: &mut Session, length: u64, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
@@ -96,13 +99,13 @@ async fn read_unknown(session: &mut Session, memory: Share, pace: &mut Pace) -> 
     while prefix.len() < UNKNOWN_READ_AHEAD {
         match pace.read(session).await? {
             Some(piece) => prefix.extend_from_slice(&piece),
-            None => return Ok(Body::Buffered { _memory: memory }),
+            None => return Ok(Body::Buffered { complete: true, _memory: memory }),
         }
     }
     if session.as_downstream().retry_buffer_truncated() {
         return Ok(Body::Begun { prefix: Some(prefix.freeze()), _memory: memory });
     }
-    Ok(Body::Buffered { _memory: memory })
+    Ok(Body::Buffered { complete: session.as_downstream_mut().is_body_done(), _memory: memory })
 }
 
 /// Puts the held body where Pingora sends its own part of it; counts what is streamed.
@@ -119,22 +122,22 @@ pub(super) fn forward(session: &mut Session, body: &mut Option<Bytes>, end: bool
         }
         _ => {}
     }
-    let received = session.as_downstream().body_bytes_read() as u64;
-    if session.was_upgraded() {
+    if ctx.body.is_complete() {
         return Ok(());
     }
-    if received > max {
+    let received = session.as_downstream().body_bytes_read() as u64;
+    let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
+    match &ctx.attempt {
+        // What the client says keeps the connection of another protocol alive, as what the backend says does.
+        Some(attempt) if session.was_upgraded() => attempt.progress(now),
+        Some(attempt) if end => attempt.sent(now),
+        Some(attempt) => attempt.uploading(ctx.begun.saturating_add(Pace::allowed(grace, received))),
+        None => {}
+    }
+    if received > max && !session.was_upgraded() {
         return Err(Error::new_down(BODY_TOO_LARGE));
     }
-    if !end && ctx.body.needs_fresh_connection() && is_late(ctx, received) {
-        return Err(Error::new_down(ErrorType::ReadTimedout));
-    }
     Ok(())
-}
-
-/// Whether a body that is streamed comes too slowly.
-fn is_late(ctx: &Ctx, received: u64) -> bool {
-    ctx.now().saturating_sub(ctx.begun) > Pace::allowed(ctx.snapshot.config.limits.header_timeout, received)
 }
 
 impl Body {
@@ -149,9 +152,25 @@ impl Body {
         }
     }
 
-    /// Whether it must go over a fresh connection, because it could not be sent again if a reused one had died.
+    /// Whether all of it was read before a backend was chosen.
+    pub(super) fn is_complete(&self) -> bool {
+        match self {
+            Body::Buffered { complete, .. } => *complete,
+            Body::Held { .. } | Body::Sent => true,
+            Body::Empty | Body::Begun { .. } | Body::Streamed => false,
+        }
+    }
+
+    /// Until when more of it must come.
+    pub(super) fn upload_due(&self, session: &Session, grace: Duration, begun: Millis) -> Option<Millis> {
+        let received = session.as_downstream().body_bytes_read() as u64;
+        let due = begun.saturating_add(Pace::allowed(grace, received));
+        (!self.is_complete() && !matches!(self, Body::Empty)).then_some(due)
+    }
+
+    /// Whether it needs a fresh connection: it could not be sent again if a reused one had died.
     pub(super) fn needs_fresh_connection(&self) -> bool {
-        matches!(self, Body::Begun { .. } | Body::Streamed)
+        !self.is_complete() && !matches!(self, Body::Empty)
     }
 
     /// Whether it was read before the backend was chosen.

@@ -62,10 +62,12 @@ impl ServerApp for Connections {
         let idle = Arc::new(Idle::new(&self.gateway));
         let (stream, http2) = tokio::time::timeout(limits.header_timeout, peek(stream)).await.ok()??;
         if http2 {
+            let _open = self.gateway.http2.take(1, usize::MAX);
             return self.http2.process_new(stream, shutdown).await;
         }
         let serve = IDLE.scope(Arc::clone(&idle), self.http1.process_new(stream, shutdown));
         tokio::select! {
+            biased;
             done = serve => done,
             () = idle.over(limits.header_timeout) => None,
         }
@@ -168,9 +170,14 @@ async fn peek(mut stream: Stream) -> Option<(Stream, bool)> {
     Some((tcp, seen == *PREFACE))
 }
 
-/// Too many connections: says so, and closes.
+/// Too many connections: says so, and closes. What the client has sent is read first: a connection that is closed with
+/// bytes unread is reset, and a reset may overtake the answer.
 async fn turn_away(mut stream: Stream) -> Option<Stream> {
-    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
+    let answer = async {
+        let _ = tokio::time::timeout(GLANCE, stream.read(&mut [0; 4096])).await;
+        stream.write_all(TOO_MANY).await
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
     None
 }
 
@@ -178,6 +185,8 @@ tokio::task_local! {
     static IDLE: Arc<Idle>;
 }
 
+/// How long a client that is turned away is listened to.
+const GLANCE: Duration = Duration::from_millis(100);
 const BUSY: u64 = u64::MAX;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Of one request: every attempt may begin with a connection that turns out to be stale.

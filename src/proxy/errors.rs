@@ -121,7 +121,7 @@ pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refuse
 /// Answers a request whose last attempt failed, if its client is still there.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, e: &Error) -> FailToProxy {
     let none = FailToProxy { error_code: 0, can_reuse_downstream: false };
-    ctx.record.error(e);
+    ctx.record.error(e, ctx.cut);
     if retry::response_begun(session) {
         return none;
     }
@@ -153,6 +153,7 @@ fn refusal_for(ctx: &Ctx, e: &Error) -> Option<Refusal> {
 
 fn upstream_refusal(ctx: &Ctx, kind: &ErrorType) -> Refusal {
     match (ctx.cut, ctx.turned_away.as_ref().map(|turned_away| turned_away.status)) {
+        (Some(Cut::Upload), _) => Refusal::SLOW_BODY,
         (Some(Cut::FirstByte | Cut::Idle | Cut::Total), _) => Refusal::TIMEOUT,
         (_, Some(StatusCode::TOO_MANY_REQUESTS)) => Refusal::BUSY,
         (_, Some(StatusCode::SERVICE_UNAVAILABLE)) => Refusal::NONE_AVAILABLE,

@@ -4,6 +4,7 @@ use http::{HeaderMap, Method, Version, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_target_authority};
+use pingora::proxy::Session;
 
 use super::errors::Refusal;
 
@@ -22,6 +23,19 @@ pub(super) fn check(head: &RequestHeader) -> Result<(), Refusal> {
         return Err(Refusal::BAD_HEADER);
     }
     if is_framed(headers) { Ok(()) } else { Err(Refusal::BAD_FRAMING) }
+}
+
+/// Whether a head declares a length and a coding. Pingora drops the length and goes by the coding, as RFC 9112, section
+/// 6.3 allows; a proxy in front of us may have gone by the length.
+pub(super) fn is_framed_twice(session: &Session) -> bool {
+    let coded = session.req_header().headers.contains_key(header::TRANSFER_ENCODING);
+    let raw = session.as_downstream().as_http1().filter(|_| coded).map(|session| session.get_headers_raw_bytes());
+    raw.is_some_and(|raw| raw.split(|byte| *byte == b'\n').any(declares_length))
+}
+
+fn declares_length(line: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
 }
 
 /// Turns a target in absolute form into the origin form that servers expect (RFC 9112, section 3.2).

@@ -16,14 +16,19 @@ use crate::metrics::PoolMetrics;
 use crate::snapshot::Snapshot;
 
 /// Refuses what no backend should see; finds the session of what may pass.
-pub(super) fn accept(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
+pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
     ctx.record.request(session);
     let limits = &ctx.snapshot.config.limits;
+    // A client that stops reading stops the reading from the backend, too, so nobody else would notice it.
+    session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
     let head = session.req_header();
     if head_bytes(head) > limits.max_header_bytes {
         return Err(Refusal::HEAD_TOO_LARGE);
     }
     form::check(head)?;
+    if form::is_framed_twice(session) {
+        return Err(Refusal::BAD_FRAMING);
+    }
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);
@@ -47,10 +52,11 @@ pub(super) fn add_headers(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     head.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
     let host = match head.version {
         Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
-        _ => head.headers.get(header::HOST).cloned(),
+        _ => None,
     };
-    if let Some(host) = host {
-        head.insert_header("X-Forwarded-Host", host)?;
+    match host.or_else(|| head.headers.get(header::HOST).cloned()) {
+        Some(host) => head.insert_header("X-Forwarded-Host", host)?,
+        None => drop(head.remove_header("X-Forwarded-Host")),
     }
     if !head.headers.contains_key(&REQUEST_ID) {
         head.insert_header("X-Request-Id", request_id)?;

@@ -35,7 +35,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, Result};
 
 pub use connections::Connections;
@@ -82,8 +82,8 @@ impl ProxyHttp for Proxy {
         attempt::begin(ctx).await
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
-        retry::after_connect(ctx, e)
+    fn fail_to_connect(&self, _session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+        retry::after_connect(ctx, peer.address().as_inet().copied(), e)
     }
 
     async fn connected_to_upstream(
@@ -139,12 +139,12 @@ impl ProxyHttp for Proxy {
 
     fn upstream_response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        response::body(session, body.as_ref(), end, ctx);
+        response::body(body.as_ref(), end, ctx);
         Ok(None)
     }
 

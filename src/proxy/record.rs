@@ -17,6 +17,7 @@ use crate::access_log::Line;
 use crate::core::usage::Usage;
 use crate::core::{Affinity, Selection, SessionKey};
 use crate::gateway::Gateway;
+use crate::link::Cut;
 use crate::metrics::{Code, Phase};
 use crate::snapshot::Snapshot;
 
@@ -130,11 +131,6 @@ impl Record {
         self.bytes_out += bytes as u64;
     }
 
-    /// Bytes of the response's body so far.
-    pub(super) fn sent(&self) -> u64 {
-        self.bytes_out
-    }
-
     /// The gateway answers by itself.
     pub(super) fn answer(&mut self, status: u16, code: &'static str) {
         self.status = status;
@@ -151,13 +147,14 @@ impl Record {
     }
 
     /// The request failed.
-    pub(super) fn error(&mut self, e: &Error) {
+    pub(super) fn error(&mut self, e: &Error, cut: Option<Cut>) {
         self.client_left = *e.esource() == ErrorSource::Downstream;
         let text = e.to_string();
         if !self.client_left && self.phase == Phase::Streaming {
             let backend = self.backend();
             tracing::warn!(backend, error = %text, "stream broken");
-            if let Some(selection) = self.selection {
+            // What we cut ourselves because of its client says nothing about the backend.
+            if let Some(selection) = self.selection.filter(|_| matches!(cut, None | Some(Cut::Idle))) {
                 self.snapshot.links[selection.member].note_error(format!("mid-stream: {}", e.root_etype().as_str()));
             }
         }
@@ -229,6 +226,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.count();
+        let (status, attempts) = (self.final_status(), self.attempts);
+        let affinity = self.selection.map(|selection| selection.affinity.as_str());
+        tracing::debug!(status, backend = self.backend(), affinity, attempts, "request over");
         if let Some(log) = self.log.take() {
             self.log(&log);
         }

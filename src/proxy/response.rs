@@ -1,7 +1,7 @@
 //! The response on its way to the client: noted, never held back or altered but for two headers.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -23,8 +23,11 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
     }
     let Some(selection) = ctx.selection else { return Ok(()) };
     let now = ctx.now();
-    if let Some(attempt) = &ctx.attempt {
-        attempt.progress(now);
+    match &ctx.attempt {
+        // No body will come that could say that it is over.
+        _ if has_no_body(session, response.status) => ctx.attempt = None,
+        Some(attempt) => attempt.progress(now),
+        None => {}
     }
     ctx.record.first_byte(response.status.as_u16());
     observe(ctx, selection.member, response.status);
@@ -39,7 +42,7 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
         ctx.tail = Some(Tail::default());
     }
     // It will not be sent again: its memory is free for others.
-    if matches!(ctx.body, Body::Held { .. } | Body::Buffered { .. }) {
+    if ctx.body.is_complete() {
         ctx.body = Body::Sent;
     }
     strip_nominated(response);
@@ -57,7 +60,7 @@ pub(super) fn frame(session: &Session, response: &mut ResponseHeader) {
 }
 
 /// A piece of the response's body.
-pub(super) fn body(session: &mut Session, piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
+pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
     if let Some(piece) = piece {
         ctx.record.bytes_out(piece.len());
         if let Some(attempt) = &ctx.attempt {
@@ -68,12 +71,8 @@ pub(super) fn body(session: &mut Session, piece: Option<&Bytes>, end: bool, ctx:
         }
     }
     if end {
-        // The connection is about to be somebody else's, so from here on nobody notices a client that stopped reading.
-        // A limit for each write would cost more than all of our own logic; what fits into the socket needs none.
+        // The connection is about to be somebody else's.
         ctx.attempt = None;
-        if ctx.record.sent() > FITS_INTO_THE_SOCKET {
-            session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
-        }
     }
 }
 
@@ -81,19 +80,27 @@ pub(super) fn body(session: &mut Session, piece: Option<&Bytes>, end: bool, ctx:
 pub(super) fn end(ctx: &mut Ctx) {
     ctx.record.usage(ctx.tail.as_ref().and_then(Tail::usage));
     if let (Some(key), Some(selection), true) = (ctx.key, ctx.selection, ctx.landed) {
-        ctx.snapshot.pool.landed(key, selection, ctx.now());
+        ctx.snapshot.pool.active(key, selection, ctx.now());
     }
 }
 
 /// Removes the headers that `Connection` names: they were meant for us alone (RFC 9110, section 7.6.1).
 fn strip_nominated(response: &mut ResponseHeader) {
-    let Some(nominated) = response.headers.get(header::CONNECTION) else { return };
-    let Ok(nominated) = nominated.to_str().map(str::to_owned) else { return };
+    if !response.headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let values = response.headers.get_all(header::CONNECTION).iter();
+    let nominated = values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     for name in nominated.split(',').map(str::trim) {
         if !KEPT_NOMINATED.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
             response.remove_header(name);
         }
     }
+}
+
+/// RFC 9110, section 6.4.1.
+fn has_no_body(session: &Session, status: StatusCode) -> bool {
+    session.req_header().method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn observe(ctx: &Ctx, member: usize, status: StatusCode) {
@@ -121,7 +128,5 @@ fn may_have_usage(response: &ResponseHeader) -> bool {
 
 /// What `Connection` may name and Pingora has use for: options of the connection, and what delimits the body.
 const KEPT_NOMINATED: [&str; 5] = ["close", "keep-alive", "upgrade", "content-length", "transfer-encoding"];
-/// The kernel takes at least this much without the client reading (net.ipv4.tcp_wmem).
-const FITS_INTO_THE_SOCKET: u64 = 16 * 1024;
 const BACKEND: &str = "X-Ingle-Backend";
 const AFFINITY: &str = "X-Ingle-Affinity";

@@ -11,21 +11,26 @@
 //! | any byte reached the client | no | never |
 //! | the client left, or sent a malformed body | no | never |
 
+use std::net::SocketAddr;
+
 use http::StatusCode;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{Ctx, TurnedAway};
-use crate::core::{Cause, Observation};
-use crate::link::Cut;
+use crate::core::{Cause, Millis, Observation, State};
+use crate::link::{Attempt, Cut};
 use crate::metrics::RetryReason;
 
 /// A connection could not be made.
-pub(super) fn after_connect(ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+pub(super) fn after_connect(ctx: &mut Ctx, address: Option<SocketAddr>, mut e: Box<Error>) -> Box<Error> {
     e.as_up();
-    blame(ctx, Cause::Connect, || format!("connect: {}", e.root_etype().as_str()));
+    blame(ctx, Cause::Connect, || match e.etype() {
+        ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
+        kind => format!("connect: {}", kind.as_str()),
+    });
     if let Some(link) = ctx.link() {
-        link.address.failed();
+        link.address.failed(address);
     }
     ctx.leave();
     let again = allowed(ctx, RetryReason::Connect);
@@ -59,17 +64,18 @@ fn reason(ctx: &mut Ctx, e: &Error, reused: bool) -> Option<RetryReason> {
         }
         return Some(RetryReason::Status);
     }
-    match ctx.attempt.as_ref().and_then(crate::link::Attempt::cut) {
+    match ctx.attempt.as_ref().and_then(Attempt::cut) {
         Some(Cut::Unhealthy) => return Some(RetryReason::Unhealthy),
         Some(Cut::FirstByte) => {
             blame(ctx, Cause::FirstByte, || "no first byte in time".to_owned());
             return Some(RetryReason::FirstByte);
         }
-        Some(Cut::Idle | Cut::Total) => return None,
+        Some(Cut::Idle | Cut::Total | Cut::Upload) => return None,
         None => {}
     }
     let closed = matches!(e.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
-    if reused && closed {
+    let waited = ctx.attempt.as_ref().map_or(0, |attempt| ctx.now().saturating_sub(attempt.begun()));
+    if reused && closed && waited < STALE_WITHIN {
         return Some(RetryReason::Stale);
     }
     blame(ctx, Cause::Closed, || format!("before the first byte: {}", e.root_etype().as_str()));
@@ -87,15 +93,23 @@ fn stale(session: &Session, ctx: &mut Ctx) -> bool {
 
 /// Whether there is somebody else to go to, and attempts and budget allow it. If so, the retry is counted.
 fn allowed(ctx: &mut Ctx, reason: RetryReason) -> bool {
-    let allowed = another(ctx) && (reason == RetryReason::Connect || ctx.snapshot.budget.retry(ctx.now()));
+    let allowed = another(ctx) && (costs_nothing(ctx, reason) || ctx.snapshot.budget.retry(ctx.now()));
     if allowed {
         ctx.snapshot.metrics.retry(reason);
     }
+    let backend = ctx.link().map(|link| link.backend.name());
+    tracing::debug!(backend, reason = reason.as_str(), allowed, "another attempt");
     allowed
 }
 
+/// A retry multiplies no load if the backend that failed takes none any more: of a dead one, each request moves once.
+fn costs_nothing(ctx: &Ctx, reason: RetryReason) -> bool {
+    let down = ctx.link().is_some_and(|link| link.backend.state() == State::Unhealthy);
+    matches!(reason, RetryReason::Connect | RetryReason::Unhealthy) || (down && reason != RetryReason::Status)
+}
+
 /// Whether there is somebody else to go to.
-fn another(ctx: &Ctx) -> bool {
+pub(super) fn another(ctx: &Ctx) -> bool {
     ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts && ctx.snapshot.pool.has_another(&ctx.tried)
 }
 
@@ -126,4 +140,7 @@ pub(super) fn response_begun(session: &Session) -> bool {
         .is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
 }
 
+/// A server that closes an idle connection has done so before it sees the request: the news takes no longer than a
+/// round trip. Who closes later has worked on it.
+const STALE_WITHIN: Millis = 1000;
 const TURNED_AWAY: ErrorType = ErrorType::new("turned away");

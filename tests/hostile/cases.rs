@@ -65,7 +65,7 @@ async fn outcome(world: &World, case: &Case) -> Result<String, String> {
     };
     let most = (served.len() + usize::from(refused.is_some())).max(1);
     let answers = client::exchange(world.address, &case.bytes, case.end, most).await;
-    let (reached, unfinished) = world.aftermath().await?;
+    let (reached, unfinished) = world.aftermath(matches!(case.expect, Expect::Cut(_))).await?;
     let answers = answers?;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     let expected: Vec<u16> = served.iter().map(|_| 200).chain(refused).collect();

@@ -155,7 +155,7 @@ pub(crate) fn required(variable: &str) -> bool {
 
 /// Says something that libtest does not capture.
 pub(crate) fn shout(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
 }
 
 /// A process that does not outlive its test.

@@ -17,7 +17,7 @@ const SLOTS: usize = 4;
 /// Reuse may differ by this much between two ways to the same cache: answers are random, and how many of their tokens
 /// are found again depends on where the text is cut into tokens.
 const TOLERANCE: f64 = 0.03;
-/// Round robin must lose at least this much. Seen: LOSSSEEN points.
+/// Round robin must lose at least this much. Seen: 24 points.
 const LOSS: f64 = 0.10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +79,8 @@ async fn through(real: &Real, sessions: bool) -> LoadReport {
     let servers = real.pair(SLOTS).await;
     let gateway = setup(servers.iter().map(|server| &server.address)).start().await;
     let session_header = sessions.then(|| "X-Session-Id".to_owned());
-    let load = LoadConfig { session_header, session_prefix: even_prefix(&gateway, SESSIONS), ..load([gateway.url()]) };
+    let load =
+        LoadConfig { session_header, session_prefix: even_prefix(&gateway, SESSIONS, "even"), ..load([gateway.url()]) };
     let report = play(load).await;
     all_agree(&gateway, &servers, report.tokens).await;
     promtool::accepts(&gateway).await;
@@ -88,9 +89,9 @@ async fn through(real: &Real, sessions: bool) -> LoadReport {
 
 /// Ids of which half have their home on `a`, rounded up: of so few, chance could give one server nearly all, and the
 /// comparison would be of luck.
-pub(crate) fn even_prefix(gateway: &Gateway, sessions: usize) -> String {
+pub(crate) fn even_prefix(gateway: &Gateway, sessions: usize, begin: &str) -> String {
     let on_a = |prefix: &str| (0..sessions).filter(|i| gateway.home(&format!("{prefix}-{i}")) == "a").count();
-    (0..).map(|i| format!("even{i}")).find(|prefix| on_a(prefix) == sessions.div_ceil(2)).unwrap()
+    (0..).map(|i| format!("{begin}{i}")).find(|prefix| on_a(prefix) == sessions.div_ceil(2)).unwrap()
 }
 
 fn load(urls: impl IntoIterator<Item = String>) -> LoadConfig {

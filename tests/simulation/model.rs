@@ -64,7 +64,9 @@ impl Model {
         let place = self.place(key, now);
         let order = self.order(key);
         let free = |name: &String| available(name) && !tried.contains(name);
-        if let Some(place) = place.filter(free) {
+        let tier = |name: &String| self.specs.iter().find(|spec| spec.name == *name).map(|spec| spec.priority);
+        let lower = |place: &String| order.iter().any(|name| tier(name) < tier(place) && free(name));
+        if let Some(place) = place.filter(|place| free(place) && !lower(place)) {
             // A new config may have made it the home.
             let affinity = if place == order[0] { Affinity::Home } else { Affinity::Stayed };
             return Some((place, affinity));
