@@ -142,14 +142,19 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Waits until no request is under way, and no HTTP/2 connection has anything left to send.
 async fn drain(gateway: &Gateway, timeout: Duration, cut: impl Future<Output = ()>) -> Drained {
     let empty = async {
-        while gateway.requests.get() > 0 || gateway.http2.get() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(|| gateway.requests.get() == 0).await;
+        let _ = tokio::time::timeout(FLUSH, until(|| gateway.http2.get() == 0)).await;
     };
     tokio::select! {
         () = empty => Drained::All,
         () = cut => Drained::Cut(gateway.requests.get()),
         () = tokio::time::sleep_until(Instant::now() + timeout) => Drained::Cut(gateway.requests.get()),
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -163,6 +168,8 @@ async fn sweep(gateway: Arc<Gateway>) {
     }
 }
 
+/// How long HTTP/2 connections may take to send what is left after their last request. Some clients never close.
+const FLUSH: Duration = Duration::from_secs(5);
 /// How often attempts are looked at for being over their time: the grain of all of `timeouts` but `connect`.
 const SWEEP: Duration = Duration::from_millis(100);
 /// A client that vanishes without a FIN is noticed after about a minute and a half, and its backend's work ends.

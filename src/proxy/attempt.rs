@@ -65,8 +65,9 @@ fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
 pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, ctx: &mut Ctx) {
     let (Some(link), Some(socket)) = (ctx.link(), socket(fd, digest)) else { return };
     let movable = ctx.body.replayable(session) && retry::another(ctx);
-    let due = ctx.body.upload_due(session, ctx.snapshot.config.limits.header_timeout, ctx.begun);
-    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, ctx.now(), due));
+    let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
+    let due = ctx.body.upload_due(session, grace, ctx.begun, now);
+    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, now, due));
 }
 
 /// The ends of a connection, which Pingora asks the kernel for once in the connection's life.

@@ -4,7 +4,8 @@
 //!
 //! Pingora replays at most 64 KiB by itself ([`REPLAYED_BY_PINGORA`]). For more, its buffer is switched on only for the
 //! last part: it is then never truncated, so on every attempt Pingora calls the body filter exactly once, with that
-//! part and `end`, and the filter puts the whole body in its place.
+//! part and `end`, and the filter puts the whole body in its place. A chunked body, whose last part nobody knows before
+//! it has come, is given a length afterwards (`reframe.rs`).
 
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::errors::{Refusal, Refused};
+use super::reframe;
+use crate::config::Config;
 use crate::core::Millis;
 use crate::gateway::Share;
 
@@ -47,7 +50,7 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Refusal::BODY_TOO_LARGE.into());
     }
-    // Unknown lengths are held as far as Pingora's buffer goes.
+    // Of an unknown length, more is taken as it comes.
     let wanted = length.map_or(REPLAYED_BY_PINGORA, |length| usize::try_from(length).unwrap_or(usize::MAX));
     let memory = match wanted <= ctx.snapshot.config.pool().retry.max_body.max(1) {
         true => ctx.gateway().bodies.take(wanted, limits.memory_for_retry_bodies),
@@ -64,9 +67,9 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
     ctx.body = match length {
         Some(length) if wanted > REPLAYED_BY_PINGORA => read_large(session, length, memory, &mut pace).await?,
         Some(_) => read_small(session, memory, &mut pace).await?,
-        None => read_unknown(session, memory, &mut pace).await?,
+        None => read_unknown(session, &ctx.snapshot.config, memory, &mut pace).await?,
     };
-    let received = session.as_downstream().body_bytes_read() as u64;
+    let received = reframe::received(session);
     if received > limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
 }
 
@@ -92,20 +95,39 @@ async fn read_large(session: &mut Session, length: u64, memory: Share, pace: &mu
     }
 }
 
-/// A body of unknown length, read until it ends or Pingora's buffer is nearly full.
-async fn read_unknown(session: &mut Session, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
+/// A body of unknown length. Over HTTP/1.1 it is read to its end, as far as bodies are held; over HTTP/2, where its
+/// length cannot be declared afterwards, until Pingora's buffer is nearly full.
+async fn read_unknown(
+    session: &mut Session,
+    config: &Config,
+    mut memory: Share,
+    pace: &mut Pace,
+) -> Result<Body, Refused> {
     session.as_downstream_mut().enable_retry_buffering();
-    let mut prefix = BytesMut::new();
-    while prefix.len() < UNKNOWN_READ_AHEAD {
-        match pace.read(session).await? {
-            Some(piece) => prefix.extend_from_slice(&piece),
-            None => return Ok(Body::Buffered { complete: true, _memory: memory }),
+    let limits = &config.limits;
+    let most = if session.is_http2() { UNKNOWN_READ_AHEAD - 1 } else { config.pool().retry.max_body };
+    let most = most.min(usize::try_from(limits.max_body).unwrap_or(usize::MAX));
+    let mut bytes = BytesMut::new();
+    let mut accounted = REPLAYED_BY_PINGORA;
+    loop {
+        let Some(piece) = pace.read(session).await? else { break };
+        bytes.extend_from_slice(&piece);
+        let more = bytes.len().saturating_sub(accounted);
+        accounted += more;
+        if bytes.len() > most || more > 0 && !memory.grow(more, limits.memory_for_retry_bodies) {
+            break;
         }
     }
-    if session.as_downstream().retry_buffer_truncated() {
-        return Ok(Body::Begun { prefix: Some(prefix.freeze()), _memory: memory });
+    let complete = session.as_downstream_mut().is_body_done();
+    if !session.as_downstream().retry_buffer_truncated() {
+        return Ok(Body::Buffered { complete, _memory: memory });
     }
-    Ok(Body::Buffered { complete: session.as_downstream_mut().is_body_done(), _memory: memory })
+    let bytes = bytes.freeze();
+    if !complete {
+        return Ok(Body::Begun { prefix: Some(bytes), _memory: memory });
+    }
+    reframe::with_length(session, bytes.len()).await?;
+    Ok(Body::Held { bytes, _memory: memory })
 }
 
 /// Puts the held body where Pingora sends its own part of it; counts what is streamed.
@@ -131,7 +153,7 @@ pub(super) fn forward(session: &mut Session, body: &mut Option<Bytes>, end: bool
         // What the client says keeps the connection of another protocol alive, as what the backend says does.
         Some(attempt) if session.was_upgraded() => attempt.progress(now),
         Some(attempt) if end => attempt.sent(now),
-        Some(attempt) => attempt.uploading(ctx.begun.saturating_add(Pace::allowed(grace, received))),
+        Some(attempt) => attempt.uploading(Pace::due(grace, ctx.begun, now, received)),
         None => {}
     }
     if received > max && !session.was_upgraded() {
@@ -162,10 +184,9 @@ impl Body {
     }
 
     /// Until when more of it must come.
-    pub(super) fn upload_due(&self, session: &Session, grace: Duration, begun: Millis) -> Option<Millis> {
+    pub(super) fn upload_due(&self, session: &Session, grace: Duration, begun: Millis, now: Millis) -> Option<Millis> {
         let received = session.as_downstream().body_bytes_read() as u64;
-        let due = begun.saturating_add(Pace::allowed(grace, received));
-        (!self.is_complete() && !matches!(self, Body::Empty)).then_some(due)
+        self.needs_fresh_connection().then(|| Pace::due(grace, begun, now, received))
     }
 
     /// Whether it needs a fresh connection: it could not be sent again if a reused one had died.
@@ -179,8 +200,8 @@ impl Body {
     }
 }
 
-/// How fast a client must send: after a first grace, [`LEAST_RATE`] on average, so that a byte a second, which keeps
-/// every timeout between two bytes from firing, does not hold memory for ever.
+/// How fast a client must send: a byte within `grace`, and [`LEAST_RATE`] on average after a first `grace`, so that a byte
+/// now and then, which keeps a timeout between two bytes from firing, does not hold memory or a backend for ever.
 struct Pace {
     grace: Duration,
     begun: tokio::time::Instant,
@@ -192,13 +213,16 @@ impl Pace {
         Pace { grace, begun: tokio::time::Instant::now(), received: 0 }
     }
 
-    /// Milliseconds that so many bytes may take.
-    fn allowed(grace: Duration, received: u64) -> Millis {
-        Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX).saturating_add(received * 1000 / LEAST_RATE)
+    /// Until when more must come, `received` bytes having come by `now` since `begun`.
+    fn due(grace: Duration, begun: Millis, now: Millis, received: u64) -> Millis {
+        let grace = Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX);
+        let on_average = begun.saturating_add(grace).saturating_add(received.saturating_mul(1000) / LEAST_RATE);
+        on_average.min(now.saturating_add(grace))
     }
 
     async fn read(&mut self, session: &mut Session) -> Result<Option<Bytes>, Refused> {
-        let deadline = self.begun + Duration::from_millis(Pace::allowed(self.grace, self.received));
+        let now = Millis::try_from(self.begun.elapsed().as_millis()).unwrap_or(Millis::MAX);
+        let deadline = self.begun + Duration::from_millis(Pace::due(self.grace, 0, now, self.received));
         let read = session.as_downstream_mut().read_request_body();
         let piece = match tokio::time::timeout_at(deadline, read).await {
             Ok(piece) => piece.map_err(Error::into_down)?,

@@ -4,7 +4,7 @@
 //!
 //! | phase | file | what |
 //! |---|---|---|
-//! | `request_filter` | `head.rs`, `form.rs`, `body.rs` | refuse what is malformed, find the session, hold the body |
+//! | `request_filter` | `head.rs`, `form.rs`, `body.rs`, `reframe.rs` | refuse what is malformed, find the session, hold the body |
 //! | `upstream_peer` | `attempt.rs` | select a backend, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
 //! | `upstream_request_filter` | `attempt.rs` | what this backend needs to read the head |
@@ -22,6 +22,7 @@ mod errors;
 mod form;
 mod head;
 mod record;
+mod reframe;
 mod response;
 mod retry;
 

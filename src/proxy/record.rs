@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::head::REQUEST_ID;
+use super::reframe;
 use crate::access_log::Line;
 use crate::core::usage::Usage;
 use crate::core::{Affinity, Selection, SessionKey};
@@ -171,7 +172,7 @@ impl Record {
     /// The request is over.
     pub(super) fn end(&mut self, session: &Session, e: Option<&Error>) {
         self.ended = true;
-        self.bytes_in = session.as_downstream().body_bytes_read() as u64;
+        self.bytes_in = reframe::received(session);
         self.client_left |= e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
     }
 

@@ -194,6 +194,26 @@ async fn a_page_of_another_site_may_not_drain() {
     assert_eq!(gateway.backend("a").await["draining"], true);
 }
 
+/// DNS rebinding: the page's own name points here, so that its requests are not another site's.
+#[tokio::test]
+async fn a_page_whose_name_was_made_to_point_here_may_not_drain() {
+    let (gateway, _sims) = two().await;
+    let port = gateway.admin.port();
+    let from = |host: &str| {
+        let mut req = Req::post("/backends/a/drain", b"").header("Origin", &format!("http://{host}"));
+        req.headers[0].1 = host.to_owned();
+        req
+    };
+    for host in ["evil.example".to_owned(), format!("evil.example:{port}"), "127.0.0.1.evil.example".to_owned()] {
+        assert_eq!(Client::connect(gateway.admin).await.send(&from(&host)).await.status, 403, "{host}");
+        assert_eq!(gateway.backend("a").await["draining"], false);
+    }
+    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")] {
+        assert_eq!(Client::connect(gateway.admin).await.send(&from(&host)).await.status, 200, "{host}");
+    }
+    assert_eq!(gateway.backend("a").await["draining"], true);
+}
+
 #[tokio::test]
 async fn readyz_says_no_while_draining() {
     let a = Scripted::start(|_| vec![Step::Hang]).await;

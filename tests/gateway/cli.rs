@@ -51,6 +51,8 @@ fn explain_prints_the_order_home_first() {
     assert_eq!(sorted, ["a", "b", "c"]);
     let without = stdout(&["explain", "--config", &path, "--session", " my session ", "--without", order[0]]);
     assert_eq!(without.lines().collect::<Vec<_>>(), order[1..], "the next in the order takes over");
+    let both = ["explain", "--config", &path, "--session", "my session", "--without", order[0], order[1]];
+    assert_eq!(stdout(&both), format!("{}\n", order[2]), "several names after one option");
     let homes = |id: usize| stdout(&["explain", "--config", &path, "--session", &format!("s{id}")]);
     assert!((0..12).any(|id| homes(id).lines().next() != Some(order[0])), "not everybody lives there");
 }

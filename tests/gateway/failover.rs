@@ -8,7 +8,7 @@ use ingle_sim::{Fault, Scope, SimConfig, SimServer};
 
 use crate::client::{Answer, Req, header_of};
 use crate::harness::{Gateway, PATIENCE, Setup, sims, sims_of, until};
-use crate::scripted::{Scripted, Step, stream_head};
+use crate::scripted::{Gate, Scripted, Step, stream_head};
 
 const SESSIONS: usize = 90;
 
@@ -186,4 +186,43 @@ async fn a_turn_beside_a_stream_that_failed_over_stays_with_it() {
     gateway.until_state("a", "healthy").await;
     second.write(&turn(&session).bytes()).await;
     assert_eq!(header_of(&second.head().await, "X-Ingle-Affinity"), Some("stayed"));
+}
+
+/// More requests than the retry budget's floor wait: each moves once, and that multiplies no load.
+#[tokio::test]
+async fn all_that_wait_on_a_backend_move_when_it_is_killed() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Scripted::start(move |_| vec![Step::Wait(held.clone()), Step::Close]).await;
+    let b = Scripted::ok("b").await;
+    let gateway = Setup::new().one_probe().backend("a", &a.url()).backend("b", &b.url()).start().await;
+    let mut clients = Vec::new();
+    for session in gateway.sessions_of("a", 30) {
+        let mut client = gateway.client().await;
+        client.write(&turn(&session).bytes()).await;
+        clients.push(client);
+    }
+    until("all wait", || a.count() == 30).await;
+    (0..30).for_each(|_| gate.open());
+    for client in &mut clients {
+        assert_eq!(client.answer().await.outcome(), "b failover 200");
+    }
+    assert_eq!((a.count(), b.count()), (30, 30));
+    assert_eq!(gateway.state("a"), "unhealthy");
+}
+
+#[tokio::test]
+async fn a_session_on_a_higher_tier_leaves_it_as_soon_as_the_lower_one_serves_again() {
+    let sims = sims(2).await;
+    let setup = Setup::new().backend_with("a", &sims[0].url(), "server: llama_server, priority: 0");
+    let gateway = setup.backend_with("b", &sims[1].url(), "server: llama_server, priority: 1").start().await;
+    assert_eq!(gateway.send(&turn("s")).await.outcome(), "a home 200");
+    sims[0].kill().await;
+    assert_eq!(gateway.send(&turn("s")).await.outcome(), "b failover 200");
+    gateway.until_state("a", "unhealthy").await;
+    assert_eq!(gateway.send(&turn("s")).await.outcome(), "b stayed 200");
+    sims[0].revive().await.unwrap();
+    gateway.until_state("a", "healthy").await;
+    assert_eq!(gateway.send(&turn("s")).await.outcome(), "a home 200");
+    assert_eq!(gateway.metric("ingle_displaced_sessions", &[]).await, 0.0);
 }

@@ -20,8 +20,14 @@ pub(crate) struct H2c {
 
 impl H2c {
     pub(crate) async fn connect(address: SocketAddr) -> H2c {
+        H2c::with_window(address, 65_535).await
+    }
+
+    /// `window`: how many bytes of each response may come before they are read.
+    pub(crate) async fn with_window(address: SocketAddr, window: u32) -> H2c {
         let stream = TcpStream::connect(address).await.unwrap();
-        let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+        let handshake = h2::client::Builder::new().initial_window_size(window).handshake(stream);
+        let (requests, connection) = handshake.await.unwrap();
         // How it ends shows in the streams.
         let connection = tokio::spawn(async move { drop(connection.await) });
         H2c { requests, connection }
@@ -38,6 +44,15 @@ impl H2c {
         let (response, mut body) = requests.send_request(head(req, true), false).unwrap();
         body.send_data(Bytes::from(req.body.clone()), true).unwrap();
         timeout(PATIENCE, response).await.expect("a head").unwrap()
+    }
+
+    /// Sends a head that promises the body and then only `part` of it; the response's status, if there is one.
+    pub(crate) async fn stall(&self, req: &Req, part: usize) -> Option<u16> {
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let (response, mut body) = requests.send_request(head(req, true), false).unwrap();
+        body.send_data(Bytes::copy_from_slice(&req.body[..part]), false).unwrap();
+        let response = timeout(PATIENCE, response).await.expect("an answer or an end");
+        response.ok().map(|response| response.status().as_u16())
     }
 
     async fn exchange(&self, req: &Req, declare_length: bool) -> Result<Response<Vec<u8>>, h2::Error> {

@@ -100,3 +100,13 @@ async fn a_response_header_that_connection_names_goes_no_further() {
     assert_eq!((response.header("X-Hop"), response.header("X-End")), (None, Some("2")));
     assert_eq!(response.body, b"ok");
 }
+
+#[tokio::test]
+async fn without_a_host_what_the_client_says_of_one_goes_no_further() {
+    let (gateway, a) = one().await;
+    let mut client = gateway.client().await;
+    client.write(b"GET / HTTP/1.0\r\nX-Forwarded-Host: evil\r\n\r\n").await;
+    assert!(client.rest().await.contains(" 200 "));
+    let seen = &a.seen()[0];
+    assert_eq!((seen.count("X-Forwarded-Host"), seen.head.contains("evil")), (0, false), "{}", seen.head);
+}

@@ -3,12 +3,14 @@
 use std::net::TcpListener;
 
 use rustix::process::Signal;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::client::{Client, Req};
-use crate::harness::{Setup, until};
+use crate::frames;
+use crate::harness::{PATIENCE, Setup, sum, until};
 use crate::process::{Process, file, run};
-use crate::scripted::{Gate, Scripted, Step, chunk, stream_head};
+use crate::scripted::{Gate, Scripted, Step, answer, chunk, stream_head};
 
 /// Streams of three pieces, each of which waits for the gate.
 async fn gated(gate: &Gate) -> Scripted {
@@ -153,5 +155,55 @@ fn a_port_in_use_is_exit_1() {
         assert_eq!(output.status.code(), Some(1));
         let log = String::from_utf8(output.stderr).unwrap();
         assert!(log.contains(&format!("can't listen on {address}")), "{log}");
+    }
+}
+
+/// The gateway has handed over all answers, but HTTP/2 holds what its client has not read yet.
+#[tokio::test]
+async fn a_drain_waits_until_slow_http2_clients_have_all_bytes() {
+    const STREAMS: usize = 100;
+    const SIZE: usize = 60_000;
+    let a = Scripted::start(|_| vec![Step::Send(answer(200, "", &[b'x'; SIZE]))]).await;
+    let mut process = Process::start(&Setup::new().backend("a", &a.url()).yaml()).await;
+    process.until_line(|line| line["backend"] == "a" && line["to"] == "healthy").await;
+    let mut client = slow_reader(&process).await;
+    client.write_all(&frames::requests(STREAMS)).await.unwrap();
+    until_served(&process, STREAMS).await;
+    process.signal(Signal::TERM);
+    until_refused(&process).await;
+    let (data, ended) = tokio::time::timeout(PATIENCE, frames::read_all(&mut client)).await.unwrap();
+    assert_eq!((data, ended), (STREAMS * SIZE, STREAMS), "bytes and ends of streams");
+    assert_eq!(process.until_ended().await.code(), Some(0));
+    process.until_line(|line| line["message"] == "drained, ingle ends").await;
+}
+
+/// Its last wait is five seconds, and so is this test's.
+#[tokio::test]
+async fn an_http2_client_that_never_closes_does_not_hold_the_end_up() {
+    let a = Scripted::ok("a").await;
+    let mut process = Process::start(&Setup::new().backend("a", &a.url()).yaml()).await;
+    process.until_line(|line| line["backend"] == "a" && line["to"] == "healthy").await;
+    let mut silent = slow_reader(&process).await;
+    silent.write_all(&frames::requests(1)).await.unwrap();
+    until_served(&process, 1).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.until_ended().await.code(), Some(0));
+    drop(silent);
+}
+
+/// The kernel takes next to nothing for it, so that what it does not read stays in the gateway.
+async fn slow_reader(process: &Process) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    socket.connect(process.address).await.unwrap()
+}
+
+async fn until_served(process: &Process, count: usize) {
+    loop {
+        let metrics = Client::connect(process.admin).await.send(&Req::get("/metrics")).await.text();
+        if sum(&metrics, "ingle_requests_total", &[("code", "2xx")]) == count as f64 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

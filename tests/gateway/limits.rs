@@ -220,3 +220,20 @@ async fn what_could_be_read_in_two_ways_is_refused() {
     assert_eq!(gateway.state("a"), "healthy");
     gateway.until_idle().await;
 }
+
+#[tokio::test]
+async fn a_length_beside_a_coding_is_refused() {
+    let (gateway, a) = limited("max_body: 1MiB").await;
+    for framing in
+        ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\ncontent-length: 5"]
+    {
+        let mut client = gateway.client().await;
+        client.write(format!("POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n0\r\n\r\n").as_bytes()).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_framing"), "{framing}");
+        assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
+        assert_eq!(client.rest().await, "", "nothing more comes over this connection");
+    }
+    assert_eq!(a.count(), 0);
+    gateway.until_idle().await;
+}

@@ -1,8 +1,10 @@
 //! The access log and the log of the process, as they come out of standard error.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::client::{Client, Req};
+use crate::h2c::H2c;
 use crate::harness::{Setup, sims, until};
 use crate::process::Process;
 use crate::scripted::{Scripted, Step, chunk, stream_head};
@@ -100,4 +102,26 @@ async fn without_an_access_log_requests_leave_no_line_and_changes_of_state_do() 
     assert_eq!(line["cause"], "probe_failed");
     assert!(line["last_error"].as_str().unwrap().starts_with("probe: "), "{line}");
     assert!(process.lines().iter().all(|line| !line.contains("/v1/models") && !line.contains("my-secret")));
+}
+
+#[tokio::test]
+async fn not_even_the_most_verbose_log_has_sessions_or_keys() {
+    let (a, b) = (Scripted::start(|_| vec![Step::Close]).await, Scripted::ok("b").await);
+    let yaml = Setup::new().one_probe().backend("a", &a.url()).backend("b", &b.url()).yaml();
+    let process = Process::start_with(&yaml, &["-vv"]).await;
+    until_healthy(&process, 2).await;
+    let req =
+        Req::post("/v1/completions", b"{}").session("my-private-session").header("Authorization", "Bearer my-key");
+    for _ in 0..4 {
+        assert_eq!(Client::connect(process.address).await.send(&req).await.status, 200);
+    }
+    let http2 = H2c::connect(process.address).await;
+    assert_eq!(http2.send(&req, true).await.status(), 200);
+    drop(http2);
+    process.signal(Signal::TERM);
+    process.until_line(|line| line["message"] == "drained, ingle ends").await;
+    assert!(process.log().iter().any(|line| line["level"] == "DEBUG"), "it is verbose: {:#?}", process.lines());
+    for line in process.lines() {
+        assert!(!line.contains("my-private") && !line.contains("my-key"), "{line}");
+    }
 }

@@ -15,6 +15,7 @@
 //! | `streams` | bytes and timing of responses pass as they are |
 //! | `departures` | a client that leaves ends the backend's work |
 //! | `protocols` | HEAD, 1xx, HTTP/1.0, `Expect`, upgrades, h2c, keep-alive |
+//! | `slow_clients` | who stops reading or sending is cut, who is only slow is not; no backend is blamed for either |
 //! | `limits` | bodies, heads, connections, slow clients, memory |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
 //! | `admin` | the admin listener's endpoints |
@@ -25,12 +26,13 @@
 //! | `log` | the access log and the log of the process |
 //! | `scale` | thousands of streams at once |
 //!
-//! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `scripted` (a backend that does as told),
+//! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `frames` (HTTP/2 by hand), `scripted` (a backend that does as told),
 //! `process` (the binary). Tests wait for conditions, never for time to pass; how fast things are is for benchmarks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod client;
+mod frames;
 mod h2c;
 mod harness;
 mod process;
@@ -53,6 +55,7 @@ mod retry_bodies;
 mod retry_stages;
 mod scale;
 mod sessions;
+mod slow_clients;
 mod stale;
 mod streams;
 mod timeouts;

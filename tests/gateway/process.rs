@@ -25,8 +25,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it listens.
     pub(crate) async fn start(yaml: &str) -> Process {
+        Process::start_with(yaml, &[]).await
+    }
+
+    /// Starts it with further arguments.
+    pub(crate) async fn start_with(yaml: &str, more: &[&str]) -> Process {
         let file = file(yaml);
         let mut child = Command::new(BINARY)
+            .args(more)
             .args(["--log-format", "json", "run", "--config"])
             .arg(&file)
             .stderr(Stdio::piped())

@@ -181,6 +181,21 @@ async fn a_websocket_passes_both_ways_until_one_side_ends_it() {
 }
 
 #[tokio::test]
+async fn a_websocket_on_which_only_the_client_talks_is_not_idle() {
+    let a =
+        Scripted::start(|_| vec![Step::Send(UPGRADE.to_vec()), Step::Read(120), Step::Send(b"heard".to_vec())]).await;
+    let gateway = Setup::new().backend("a", &a.url()).pool("timeouts: { idle: 600ms }").start().await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.send(&upgrade("s")).await.status, 101);
+    for _ in 0..30 {
+        client.write(b"ping").await;
+        let next = gateway.inner.clock.now() + 60;
+        until("three idle times in thirty steps", || gateway.inner.clock.now() >= next).await;
+    }
+    client.until("heard").await;
+}
+
+#[tokio::test]
 async fn an_upgrade_is_tried_elsewhere_like_any_request() {
     let a = Scripted::start(|_| vec![Step::Close]).await;
     let b = Scripted::start(|_| vec![Step::Send(UPGRADE.to_vec()), Step::Echo]).await;

@@ -29,6 +29,10 @@ pub(crate) enum Step {
     Hang,
     /// Sends back whatever comes, as after an upgrade.
     Echo,
+    /// Reads this many bytes that belong to no request, as after an upgrade.
+    Read(usize),
+    /// Sends chunks without an end, until the client leaves.
+    Flood,
 }
 
 /// Holds a backend until a test lets it go on.
@@ -220,6 +224,18 @@ async fn perform(step: Step, stream: &mut TcpStream, buffer: &mut BytesMut, shar
                 return false;
             }
         },
+        Step::Read(count) => {
+            while buffer.len() < count && matches!(stream.read_buf(buffer).await, Ok(1..)) {}
+            let whole = buffer.len() >= count;
+            buffer.clear();
+            whole
+        }
+        Step::Flood => {
+            let piece = chunk(&[b'x'; 10_000]);
+            while stream.write_all(&piece).await.is_ok() {}
+            shared.left.lock().push(Instant::now());
+            false
+        }
     }
 }
 

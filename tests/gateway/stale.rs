@@ -3,8 +3,8 @@
 use ingle_sim::{Fault, KeepAlive, Scope, SimConfig, SimServer};
 
 use crate::client::Req;
-use crate::harness::{Gateway, Setup, noise};
-use crate::scripted::{Scripted, Step, answer};
+use crate::harness::{Gateway, Setup, noise, until};
+use crate::scripted::{Gate, Scripted, Step, answer};
 
 /// Sends POSTs, one after the other, over one kept connection. All must work, and nobody be blamed.
 async fn all_work(gateway: &Gateway, count: usize, size: usize) {
@@ -111,4 +111,32 @@ async fn a_fresh_connection_that_dies_after_a_stale_one_is_the_backends_fault() 
     for reason in ["stale", "closed"] {
         assert_eq!(gateway.metric("ingle_retries_total", &[("reason", reason)]).await, 1.0, "{reason}");
     }
+}
+
+/// A server that works for a while and then closes is no lost race: the request may have done what it was to do.
+#[tokio::test]
+async fn a_reused_connection_that_dies_late_is_the_backends_fault() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Scripted::start(move |seen| match seen.number {
+        0 => vec![Step::Send(answer(200, "", b"a"))],
+        _ => vec![Step::Wait(held.clone()), Step::Close],
+    })
+    .await;
+    let setup = Setup::new().one_probe().backend("a", &a.url()).pool("retry: { max_attempts: 1 }");
+    let gateway = setup.start().await;
+    let req = Req::post("/v1/completions", b"{}").session("s");
+    assert_eq!(gateway.send(&req).await.outcome(), "a home 200");
+    let work = async {
+        until("it is there", || a.count() == 2).await;
+        let done = gateway.inner.clock.now() + 1100;
+        until("it has worked for longer than a lost race takes", || gateway.inner.clock.now() > done).await;
+        gate.open();
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(gateway.send(&req), work);
+    assert_eq!((answer.status, answer.code().as_str()), (502, "backend_failed"));
+    assert_eq!((a.count(), a.seen()[1].reused), (2, 1), "it was not sent twice");
+    assert!(gateway.backend("a").await["last_error"].as_str().unwrap().starts_with("before the first byte: "));
+    assert_eq!(gateway.metric("ingle_retries_total", &[]).await, 0.0);
 }

@@ -6,6 +6,9 @@ use crate::client::Req;
 use crate::harness::{PATIENCE, Setup, sims, until};
 use crate::scripted::{Gate, Scripted, Step, answer, chunk, stream_head};
 
+/// More requests than the retry budget's floor.
+const MANY: usize = 30;
+
 fn post(session: &str) -> Req {
     Req::post("/v1/chat/completions", b"{}").session(session)
 }
@@ -87,13 +90,13 @@ async fn requests_that_wait_on_a_frozen_backend_are_rescued_when_probes_find_out
     let setup = Setup::new().sims(&sims).health("interval: 50ms, timeout: 100ms, unhealthy_threshold: 2");
     let gateway = setup.start().await;
     sims[0].inject(Fault::Freeze);
-    let sessions = gateway.sessions_of("a", 5);
+    let sessions = gateway.sessions_of("a", MANY);
     let reqs: Vec<Req> = sessions.iter().map(|id| Req::chat("hello", 3, true).session(id)).collect();
     let answers = futures(&gateway, &reqs).await;
     for answer in answers {
         assert_eq!((answer.outcome().as_str(), answer.whole), ("b failover 200", true));
     }
-    assert_eq!(gateway.metric("ingle_retries_total", &[]).await, 5.0);
+    assert_eq!(gateway.metric("ingle_retries_total", &[]).await, MANY as f64);
     assert!(gateway.metric("ingle_retries_total", &[("reason", "unhealthy")]).await >= 1.0);
     gateway.until_idle().await;
 }
@@ -127,6 +130,24 @@ async fn requests_on_the_only_backend_are_not_cut_when_it_freezes() {
     sims[0].clear_faults();
     let answer = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap();
     assert_eq!(answer.outcome(), "a home 200");
+}
+
+#[tokio::test]
+async fn a_request_that_was_turned_away_elsewhere_is_not_cut_when_its_last_backend_turns_unhealthy() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Scripted::start(|_| vec![Step::Send(answer(503, "", b"full"))]).await;
+    let b = Scripted::start(move |_| vec![Step::Wait(held.clone()), Step::Send(answer(200, "", b"b"))]).await;
+    let gateway = Setup::new().backend("a", &a.url()).backend("b", &b.url()).start().await;
+    let mut client = gateway.client().await;
+    client.write(&post(&gateway.session_of("a")).bytes()).await;
+    until("it waits at b", || (a.count(), b.count()) == (1, 1)).await;
+    b.set_health(500);
+    gateway.until_state("b", "unhealthy").await;
+    let swept = gateway.inner.clock.now() + 300;
+    until("the sweeper has looked", || gateway.inner.clock.now() > swept).await;
+    gate.open();
+    assert_eq!(client.answer().await.outcome(), "b failover 200");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const SLOTS: usize = 4;
 /// Reuse may differ by this much between two ways to the same cache: answers are random, and how many of their tokens
 /// are found again depends on where the text is cut into tokens.
 const TOLERANCE: f64 = 0.03;
-/// Round robin must lose at least this much. Seen: 24 points.
+/// Round robin must lose at least this much. Seen: 18 to 28 points.
 const LOSS: f64 = 0.10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
