@@ -89,6 +89,7 @@ access_log: off
 pools:
   - name: main
     health_check: { type: tcp, interval: 1h }
+    retry: { max_body: 256KiB }
     backends: [{ name: recorder, url: 'http://BACKEND' }]
 limits: { header_timeout: TIMEOUT, max_body: 1MiB }
 ";

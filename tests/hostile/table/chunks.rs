@@ -46,7 +46,7 @@ pub(crate) fn chunks() -> Vec<Case> {
         case(
             "more than max_body in chunks",
             body(&format!("{}0\r\n\r\n", format!("10000\r\n{}\r\n", "a".repeat(0x10000)).repeat(17))),
-            Refused(413),
+            Cut(413),
         ),
     ]
 }
