@@ -45,11 +45,6 @@ impl Backend {
         std::mem::take(&mut self.log.lock())
     }
 
-    /// Whether a request has begun since the last time, and was cut.
-    pub(crate) fn was_cut(&self) -> bool {
-        !self.log.lock().unfinished.is_empty()
-    }
-
     async fn serve(self, mut stream: TcpStream) {
         let mut bytes = Vec::new();
         loop {

@@ -20,8 +20,6 @@ pub(crate) enum Expect {
     Closed,
     /// A 200 for each of these, and exactly these reach the backend: `METHOD TARGET BODY`.
     Served(&'static [&'static str]),
-    /// This status after the body had begun to go through; the backend gets no whole request.
-    Cut(u16),
 }
 
 /// The client waits for its answer.
@@ -59,18 +57,18 @@ pub(crate) async fn run(world: &World, cases: Vec<Case>) {
 
 async fn outcome(world: &World, case: &Case) -> Result<String, String> {
     let (served, refused) = match case.expect {
-        Expect::Refused(status) | Expect::Cut(status) => (&[][..], Some(status)),
+        Expect::Refused(status) => (&[][..], Some(status)),
         Expect::Closed => (&[][..], None),
         Expect::Served(requests) => (requests, None),
     };
     let most = (served.len() + usize::from(refused.is_some())).max(1);
     let answers = client::exchange(world.address, &case.bytes, case.end, most).await;
-    let (reached, unfinished) = world.aftermath(matches!(case.expect, Expect::Cut(_))).await?;
+    let (reached, unfinished) = world.aftermath().await?;
     let answers = answers?;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     let expected: Vec<u16> = served.iter().map(|_| 200).chain(refused).collect();
     let outcome = format!("{statuses:?} {reached:?}{}", if unfinished { ", one cut" } else { "" });
-    if unfinished != matches!(case.expect, Expect::Cut(_)) || statuses != expected || reached != served {
+    if unfinished || statuses != expected || reached != served {
         return Err(format!("it was {outcome}"));
     }
     answers.iter().zip(served).try_for_each(|(answer, request)| right_answer(answer, request))?;

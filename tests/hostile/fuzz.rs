@@ -61,7 +61,7 @@ async fn round(world: &Arc<World>, first: usize, batch: &[Vec<u8>]) -> Vec<u16> 
         statuses.push(answers.first().map_or(0, |answer| answer.status));
     }
     let suspects = || batch.iter().map(|bytes| bytes.escape_ascii().to_string()).collect::<Vec<_>>().join("\n");
-    let (reached, _) = world.aftermath(false).await.unwrap_or_else(|error| panic!("{error}\none of\n{}", suspects()));
+    let (reached, _) = world.aftermath().await.unwrap_or_else(|error| panic!("{error}\none of\n{}", suspects()));
     let served = statuses.iter().filter(|status| **status == 200).count();
     assert!(reached.len() <= batch.len() && served <= reached.len(), "{served} of {reached:?}\n{}", suspects());
     // A mutation may have turned one case's number into another's.

@@ -158,7 +158,7 @@ async fn hostile_frames_reach_no_backend() {
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (name, frames, expected, requests) in [heads(), targets(), bodies(), connections()].into_iter().flatten() {
         let outcome = frames::send(world.address, &frames).await;
-        let reached = world.aftermath(false).await;
+        let reached = world.aftermath().await;
         println!("h2: {name:<54} {outcome:?} {reached:?}");
         // A stream may be reset before its head has gone on, or after.
         let right = |reached: &[String]| reached == requests || (expected == Reset && reached.is_empty());
@@ -178,7 +178,7 @@ async fn a_rapid_reset_leaves_nothing_behind() {
     let storm = |stream: u32| [frame(HEADERS, 5, stream, &head), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat();
     let frames: Vec<u8> = (0..1000).flat_map(|n| storm(2 * n + 1)).collect();
     let outcome = frames::send(world.address, &frames).await;
-    let (reached, _) = world.aftermath(false).await.unwrap();
+    let (reached, _) = world.aftermath().await.unwrap();
     println!("1,000 resets: {outcome:?}, {} requests reached the backend", reached.len());
     assert!(reached.iter().all(|request| request == GOT[0]));
 }
@@ -212,7 +212,7 @@ async fn idle_connections_are_closed() {
         println!("h2: {name:<54} {}", if closed { "closed" } else { "open" });
         assert!(closed, "{name}: still open");
         drop((from, into));
-        assert_eq!(world.aftermath(false).await.unwrap(), (vec![], false), "{name}");
+        assert_eq!(world.aftermath().await.unwrap(), (vec![], false), "{name}");
     }
 }
 

@@ -58,7 +58,7 @@ async fn a_bad_session_id_is_no_session_and_no_failure() {
         let request = [b"GET /case HTTP/1.1\r\nHost: a\r\n", &headers[..], b"\r\n\r\n"].concat();
         let answers = exchange(world.address, &request, End::Waits, 1).await.unwrap();
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-        let (reached, _) = world.aftermath(false).await.unwrap();
+        let (reached, _) = world.aftermath().await.unwrap();
         let after = (world.sessions() - before.0, world.invalid_sessions() - before.1);
         let expected = match source {
             Source::Refused => (vec![400], 0, (0, 0)),

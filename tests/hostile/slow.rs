@@ -67,7 +67,7 @@ async fn who_sends_byte_by_byte_is_cut_off() {
         ),
     ] {
         let statuses = drip(world.address, at_once.as_bytes(), dripped.as_bytes()).await;
-        let (reached, unfinished) = world.aftermath(false).await.unwrap();
+        let (reached, unfinished) = world.aftermath().await.unwrap();
         println!("{name:<40} {statuses:?} {reached:?}");
         // Pingora refuses a size of too many digits before it is too slow; either ends it.
         let refused = name == "a chunk size" && statuses == [400];
@@ -84,7 +84,7 @@ async fn who_says_nothing_is_cut_off() {
     let read = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("a silent connection is closed");
     assert!(matches!(read, Ok(0) | Err(_)), "without a word: {read:?}");
     assert!(begun.elapsed() >= Duration::from_millis(300), "but not before its time");
-    assert_eq!(world.aftermath(false).await.unwrap(), (vec![], false));
+    assert_eq!(world.aftermath().await.unwrap(), (vec![], false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +105,7 @@ async fn who_vanishes_leaves_nothing_behind() {
                 clients.spawn(vanish(world.address, bytes, reset));
             }
             clients.join_all().await;
-            let (reached, unfinished) = world.aftermath(false).await.unwrap();
+            let (reached, unfinished) = world.aftermath().await.unwrap();
             assert_eq!((reached, unfinished), (vec![], false), "{name}, reset: {reset}");
         }
     }
@@ -134,7 +134,7 @@ async fn whole_requests_of_vanished_clients_leave_nothing_behind() {
             ));
         }
         clients.join_all().await;
-        let (reached, _) = world.aftermath(false).await.unwrap();
+        let (reached, _) = world.aftermath().await.unwrap();
         assert!(reached.len() <= 200 && reached.iter().all(|request| request == "POST /gone body"), "{reached:?}");
     }
 }

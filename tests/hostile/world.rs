@@ -50,17 +50,14 @@ impl World {
 
     /// The gateway still serves, every connection and request has been given back, and nothing but well-formed
     /// requests reached the backend. Returns the summaries of those requests, without this one, and whether others
-    /// had begun. `cut`: one should have; the backend may take its time to notice.
-    pub(crate) async fn aftermath(&self, cut: bool) -> Result<(Vec<String>, bool), String> {
+    /// had begun.
+    pub(crate) async fn aftermath(&self) -> Result<(Vec<String>, bool), String> {
         client::control(self.address, CONTROL).await?;
         self.until("everything is given back", |gateway| {
             gateway.connections.get() == 0 && gateway.requests.get() == 0 && gateway.bodies.get() == 0
         })
         .await;
         assert_eq!(self.gateway.snapshot.load().pool.members()[0].backend.in_flight(), 0);
-        if cut {
-            self.until("the backend has noticed", |_| self.backend.was_cut()).await;
-        }
         let log = self.backend.take();
         if let Some(broken) = log.broken.first() {
             return Err(format!("the backend got: {broken}"));
@@ -89,7 +86,6 @@ access_log: off
 pools:
   - name: main
     health_check: { type: tcp, interval: 1h }
-    retry: { max_body: 256KiB }
     backends: [{ name: recorder, url: 'http://BACKEND' }]
 limits: { header_timeout: TIMEOUT, max_body: 1MiB }
 ";

@@ -1,6 +1,6 @@
 //! Chunked bodies.
 
-use crate::cases::Expect::{Closed, Cut, Refused, Served};
+use crate::cases::Expect::{Closed, Refused, Served};
 use crate::cases::{Case, case, cut, post};
 
 /// Sizes, line ends and extensions.
@@ -46,7 +46,7 @@ pub(crate) fn chunks() -> Vec<Case> {
         case(
             "more than max_body in chunks",
             body(&format!("{}0\r\n\r\n", format!("10000\r\n{}\r\n", "a".repeat(0x10000)).repeat(17))),
-            Cut(413),
+            Refused(413),
         ),
     ]
 }
