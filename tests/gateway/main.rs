@@ -26,8 +26,9 @@
 //! | `log` | the access log and the log of the process |
 //! | `scale` | thousands of streams at once |
 //!
-//! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `frames` (HTTP/2 by hand), `scripted` (a backend that does as told),
-//! `process` (the binary). Tests wait for conditions, never for time to pass; how fast things are is for benchmarks.
+//! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `frames` (HTTP/2 by hand), `scripted` (a
+//! backend that does as told), `process` (the binary). Tests wait for conditions, never for time to pass; how fast
+//! things are is for benchmarks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
