@@ -140,3 +140,18 @@ fn every_outcome_and_state_stands_in_the_readme() {
         assert_eq!(row[1] == "yes", state.serves(), "README.md: whether {} serves", row[0]);
     }
 }
+
+#[test]
+fn test_vectors_in_the_readme_are_those_of_the_placement_page() {
+    let (readme, placement) = (read("README.md").text, read("docs/placement.md").text);
+    let section =
+        readme.split("## Computing a home").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+    let lines: Vec<&str> = section.lines().filter(|line| line.starts_with("    ") || line.starts_with("| `")).collect();
+    assert!(lines.len() > 10, "README.md, \"Computing a home\": the formula and the vectors are gone");
+    let wrong: Vec<String> =
+        lines.iter().filter(|line| !placement.contains(**line)).map(|line| (*line).to_owned()).collect();
+    none(
+        &wrong,
+        "README.md, \"Computing a home\": copy these lines from docs/placement.md, which tests/placement.rs reads.",
+    );
+}
