@@ -9,11 +9,12 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::net::{Shutdown, shutdown};
 use slab::Slab;
+use tokio::sync::Notify;
 
 use crate::core::Millis;
 
@@ -41,7 +42,11 @@ struct Wire {
     upload_due: AtomicU64,
     /// When the last byte of the response came; 0 before the first.
     progress: AtomicU64,
+    /// Whether the response is over, so that the connection is somebody else's by now.
+    over: AtomicBool,
     cut: AtomicU8,
+    /// Told of a cut of a response that has begun: who writes it may be waiting for a client that reads no more.
+    client: Option<Arc<Notify>>,
 }
 
 /// Why an attempt was cut.
@@ -74,6 +79,7 @@ pub struct Deadlines {
 impl Attempts {
     /// Notes an attempt over the connection `socket`, of a request that began at `begun`, and that could go to another
     /// backend if it is `movable`. `upload_due`: until when more of the request must come, if not all of it is there.
+    /// `client` is told when a response that has begun is cut.
     pub fn enter(
         self: &Arc<Self>,
         socket: Socket,
@@ -81,6 +87,7 @@ impl Attempts {
         begun: Millis,
         now: Millis,
         upload_due: Option<Millis>,
+        client: Option<Arc<Notify>>,
     ) -> Attempt {
         let wire = Arc::new(Wire {
             socket,
@@ -89,7 +96,9 @@ impl Attempts {
             sent: AtomicU64::new(if upload_due.is_none() { now.max(1) } else { 0 }),
             upload_due: AtomicU64::new(upload_due.unwrap_or_default()),
             progress: AtomicU64::new(0),
+            over: AtomicBool::new(false),
             cut: AtomicU8::new(0),
+            client,
         });
         let slot = self.0.lock().insert(Arc::clone(&wire));
         Attempt { table: Arc::clone(self), slot, wire, begun: now }
@@ -142,6 +151,13 @@ impl Attempt {
         self.wire.progress.store(now.max(1), Ordering::Relaxed);
     }
 
+    /// Notes that the response is over. Its connection is about to be somebody else's and is left alone from now on;
+    /// what remains is to write the end of it to the client, within the same limits.
+    pub fn over(&self, now: Millis) {
+        self.wire.over.store(true, Ordering::Relaxed);
+        self.progress(now);
+    }
+
     /// Why it was cut, if it was.
     #[must_use]
     pub fn cut(&self) -> Option<Cut> {
@@ -178,8 +194,13 @@ impl Wire {
         if self.cut.compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return false;
         }
-        // An error means that the other side was faster: closed is closed.
-        let _ = self.socket.shut_down();
+        if !self.over.load(Ordering::Relaxed) {
+            // An error means that the other side was faster: closed is closed.
+            let _ = self.socket.shut_down();
+        }
+        if let (Some(client), Cut::Idle | Cut::Total) = (&self.client, why) {
+            client.notify_one();
+        }
         true
     }
 }
@@ -235,7 +256,7 @@ mod tests {
 
     fn attempt(table: &Arc<Attempts>) -> (Attempt, TcpStream, TcpStream) {
         let (ours, theirs) = pair();
-        (table.enter(socket(&ours), true, 100, 200, None), ours, theirs)
+        (table.enter(socket(&ours), true, 100, 200, None, None), ours, theirs)
     }
 
     #[test]
@@ -266,7 +287,7 @@ mod tests {
     fn who_can_go_nowhere_else_is_left_alone() {
         let table = Arc::new(Attempts::default());
         let (ours, _theirs) = pair();
-        let _attempt = table.enter(socket(&ours), false, 0, 0, None);
+        let _attempt = table.enter(socket(&ours), false, 0, 0, None, None);
         assert_eq!(table.cut_waiting(), 0);
     }
 
@@ -293,7 +314,7 @@ mod tests {
     fn a_client_that_is_slow_to_send_is_cut_and_its_backend_has_all_its_time() {
         let table = Arc::new(Attempts::default());
         let (ours, _theirs) = pair();
-        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300));
+        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300), None);
         let deadlines = Deadlines { first_byte: Some(50), ..NONE };
         assert_eq!(table.cut_late(deadlines, 299), 0, "the first byte can't come before the request is there");
         attempt.uploading(400);
@@ -303,7 +324,7 @@ mod tests {
         assert_eq!((table.cut_late(deadlines, 449), attempt.cut()), (1, Some(Cut::FirstByte)));
 
         let (ours, _theirs) = pair();
-        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300));
+        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300), None);
         assert_eq!((table.cut_late(NONE, 300), attempt.cut()), (1, Some(Cut::Upload)));
     }
 

@@ -67,7 +67,7 @@ pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, c
     let movable = ctx.body.replayable(session) && retry::another(ctx);
     let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
     let due = ctx.body.upload_due(session, grace, ctx.begun, now);
-    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, now, due));
+    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, now, due, ctx.busy.cut()));
 }
 
 /// The ends of a connection, which Pingora asks the kernel for once in the connection's life.

@@ -18,6 +18,7 @@ use pingora::proxy::{HttpProxy, Session, http_proxy};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use super::Proxy;
 use crate::gateway::Gateway;
@@ -70,6 +71,7 @@ impl ServerApp for Connections {
             biased;
             done = serve => done,
             () = idle.over(limits.header_timeout) => None,
+            () = idle.stuck() => None,
         }
     }
 
@@ -100,11 +102,29 @@ struct Idle {
     client: OnceLock<HeaderValue>,
     /// Milliseconds of the gateway's clock; [`BUSY`] during a request.
     since: AtomicU64,
+    /// Told when the response under way was cut.
+    cut: Arc<Notify>,
 }
 
 impl Idle {
     fn new(gateway: &Arc<Gateway>) -> Idle {
-        Idle { since: AtomicU64::new(gateway.clock.now()), client: OnceLock::new(), gateway: Arc::clone(gateway) }
+        Idle {
+            since: AtomicU64::new(gateway.clock.now()),
+            client: OnceLock::new(),
+            cut: Arc::default(),
+            gateway: Arc::clone(gateway),
+        }
+    }
+
+    /// Resolves when the response under way was cut and yet does not end: it waits for a client that reads no more.
+    async fn stuck(&self) {
+        loop {
+            self.cut.notified().await;
+            tokio::time::sleep(END_OF_A_CUT).await;
+            if self.since.load(Ordering::Relaxed) == BUSY {
+                return;
+            }
+        }
     }
 
     /// Resolves once the connection has been idle for `limit`.
@@ -137,6 +157,11 @@ pub(super) fn client(session: &Session) -> Option<HeaderValue> {
 pub(super) struct Busy(Option<Arc<Idle>>);
 
 impl Busy {
+    /// What is told when the response is cut; nothing over HTTP/2.
+    pub(super) fn cut(&self) -> Option<Arc<Notify>> {
+        self.0.as_ref().map(|idle| Arc::clone(&idle.cut))
+    }
+
     pub(super) fn begin() -> Busy {
         let idle = IDLE.try_with(Arc::clone).ok();
         if let Some(idle) = &idle {
@@ -187,6 +212,8 @@ tokio::task_local! {
 
 /// How long a client that is turned away is listened to.
 const GLANCE: Duration = Duration::from_millis(100);
+/// A request that was cut ends at once, or after its client was listened to for a second.
+const END_OF_A_CUT: Duration = Duration::from_secs(2);
 const BUSY: u64 = u64::MAX;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Of one request: every attempt may begin with a connection that turns out to be stale.

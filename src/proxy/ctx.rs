@@ -42,7 +42,7 @@ pub struct Ctx {
     pub(super) attempt: Option<Attempt>,
     pub(super) in_flight: Option<InFlight>,
     _serving: Option<Share>,
-    _busy: connections::Busy,
+    pub(super) busy: connections::Busy,
 }
 
 /// A backend said: not now.
@@ -70,7 +70,7 @@ impl Ctx {
             attempt: None,
             in_flight: None,
             _serving: gateway.requests.take(1, usize::MAX),
-            _busy: connections::Busy::begin(),
+            busy: connections::Busy::begin(),
             snapshot,
         }
     }

@@ -19,8 +19,11 @@ use crate::snapshot::Snapshot;
 pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
     ctx.record.request(session);
     let limits = &ctx.snapshot.config.limits;
-    // A client that stops reading stops the reading from the backend, too, so nobody else would notice it.
-    session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
+    // A client that stops reading stops the reading from the backend, too. Over HTTP/1.1 the sweep notices and the
+    // connection ends (`connections.rs`); over HTTP/2 there may be others on it, so each write has a limit.
+    if session.is_http2() {
+        session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
+    }
     let head = session.req_header();
     if head_bytes(head) > limits.max_header_bytes {
         return Err(Refusal::HEAD_TOO_LARGE);

@@ -25,7 +25,7 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
     let now = ctx.now();
     match &ctx.attempt {
         // No body will come that could say that it is over.
-        _ if has_no_body(session, response.status) => ctx.attempt = None,
+        Some(attempt) if has_no_body(session, response.status) => attempt.over(now),
         Some(attempt) => attempt.progress(now),
         None => {}
     }
@@ -70,9 +70,8 @@ pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
             tail.push(piece);
         }
     }
-    if end {
-        // The connection is about to be somebody else's.
-        ctx.attempt = None;
+    if end && let Some(attempt) = &ctx.attempt {
+        attempt.over(ctx.now());
     }
 }
 
