@@ -75,7 +75,9 @@ async fn nobody_failed(gateway: &Gateway, requests: usize) -> f64 {
     assert_eq!(gateway.metric("ingle_health_transitions_total", &[("to", "unhealthy")]).await, 0.0);
     for name in ["a", "b"] {
         let backend = gateway.backend(name).await;
-        assert_eq!((&backend["state"], &backend["last_error"]), (&"healthy".into(), &serde_json::Value::Null));
+        // llama-server has a thread for each of a few connections, idle ones included: a probe may have to wait for one.
+        let error = backend["last_error"].as_str().unwrap_or("probe: none");
+        assert!(backend["state"] == "healthy" && error.starts_with("probe: "), "{backend}");
     }
     let stale = gateway.metric("ingle_retries_total", &[("reason", "stale")]).await;
     assert_eq!(gateway.metric("ingle_retries_total", &[]).await, stale, "no retry for any other reason");
