@@ -178,16 +178,6 @@ impl Metrics {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// Drops the series of a backend that has left the config.
-    pub fn forget(&self, pool: &str, backend: &str) {
-        // An error only says that there was no such series.
-        let _ = self.in_flight.remove_label_values(&[pool, backend]);
-        let _ = self.healthy.remove_label_values(&[pool, backend]);
-        for state in State::ALL {
-            let _ = self.state.remove_label_values(&[pool, backend, state.as_str()]);
-        }
-    }
-
     fn requests_of(&self, pool: &str, backend: &str) -> [[IntCounter; 5]; 6] {
         Affinity::ALL.map(|affinity| {
             Code::ALL.map(|code| self.requests.with_label_values(&[pool, backend, affinity.as_str(), code.as_str()]))

@@ -40,12 +40,6 @@ impl Displaced {
         displaced
     }
 
-    /// The same bounds, without the sessions.
-    #[must_use]
-    pub fn bounds(&self) -> (usize, Millis) {
-        (self.table.lock().cap().get(), self.idle_ttl)
-    }
-
     /// How many sessions are away, those included that have gone idle and were not seen since.
     #[must_use]
     pub fn len(&self) -> usize {
