@@ -12,6 +12,7 @@
 //! - [`displaced`]: the sessions that are away from home;
 //! - [`pool`]: all of it together, `select`;
 //! - [`budget`]: how many retries the moment allows;
+//! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response.
 //!
 //! # Invariants
@@ -27,6 +28,7 @@ pub mod health;
 pub mod pool;
 pub mod round_robin;
 pub mod session;
+pub mod ttft;
 pub mod usage;
 
 pub use backend::{Backend, InFlight};
