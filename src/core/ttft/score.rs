@@ -12,13 +12,11 @@ use super::waiting::{Expected, Waiting};
 pub struct Candidate<'a> {
     /// The member's index in its pool.
     pub member: usize,
-    /// Its requests that await a first token.
+    /// Its requests that await a first token, and what was learned of it.
     pub waiting: &'a Waiting,
-    /// Its requests of this gateway, waiting or not.
-    pub in_flight: usize,
-    /// Its configured weight: a weight of 2 is taken to be twice as fast.
+    /// Its configured weight: twice the weight is taken to be twice as fast, until that turns out to be wrong.
     pub weight: u32,
-    /// Its claim on the session, for the preference order. A request without a session has the claims of a throwaway key.
+    /// Its claim on the session, for the preference order. A request without a session has those of a throwaway key.
     pub claim: Claim,
     /// Whether it is the session's home; never for a request without a session.
     pub home: bool,
@@ -28,8 +26,6 @@ pub struct Candidate<'a> {
     pub last: bool,
     /// How many requests it works on at once, if that is known.
     pub slots: Option<u32>,
-    /// Requests that others sent there.
-    pub others: Others,
 }
 
 /// What a backend has seen of a session.
@@ -41,45 +37,25 @@ pub struct Seen {
     pub at: Millis,
 }
 
-/// The load at a backend that is not this gateway's, from the backend's own figures; 0 if they are not polled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Others {
-    /// Requests that it works on.
-    pub running: u32,
-    /// Requests that wait there.
-    pub waiting: u32,
-}
-
 /// How much the policy leans to where a cache may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lean {
-    /// `q`: which share of a prompt that this gateway has not seen counts as cached at its home.
-    pub home: f64,
-    /// `w`: how much a byte to recompute counts against a byte to wait for: others wait for it too.
-    pub recompute: f64,
+    gateways: f64,
+    home: f64,
 }
 
-impl Lean {
-    /// For so many gateways that share the backends. Several know of each other's sessions only that they begin at home.
-    #[must_use]
-    pub fn new(gateways: u32) -> Lean {
-        match gateways {
-            0 | 1 => Lean { home: 0.0, recompute: 1.5 },
-            _ => Lean { home: 0.5, recompute: 2.0 },
-        }
-    }
-}
-
-/// The terms of a score, all in bytes of prompt at the fleet's usual speed; none is negative.
+/// The terms of a score, all in bytes of prompt; none is negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Terms {
-    /// What is to be read before this request.
+    /// What is to be read before this request, or what would be while it waits for a slot.
     pub wait: f64,
-    /// What is to be read of this request, weighted.
+    /// What is to be read of this request, weighted: others wait for it too.
     pub recompute: f64,
     /// What answers under way cost.
     pub decoding: f64,
-    /// The sum, for this backend's speed: the least wins.
+    /// How fast the backend is: its weight, corrected by what was learned.
+    pub speed: f64,
+    /// The sum by the speed: the least wins.
     pub total: f64,
 }
 
@@ -94,8 +70,26 @@ pub struct Choice {
     pub expected: Expected,
 }
 
+impl Lean {
+    /// For so many gateways that share the backends.
+    ///
+    /// One knows all sessions there are, so an unknown one is new, and its home has nothing of it. Several do not
+    /// know of each other's; if each begins them at home, that is where most are found.
+    #[must_use]
+    pub fn new(gateways: u32) -> Lean {
+        Lean { gateways: f64::from(gateways.max(1)), home: if gateways > 1 { UNKNOWN_AT_HOME } else { 0.0 } }
+    }
+
+    /// `w`: how much a byte to recompute counts against a byte to wait for. It delays its own request and those behind
+    /// it, of which each gateway sees its own.
+    #[must_use]
+    pub fn recompute(self, rates: &Rates) -> f64 {
+        RECOMPUTE + (self.gateways * rates.behind()).min(MOST_BEHIND)
+    }
+}
+
 /// Chooses the candidate with the least score; among equals, the first of the preference order. A session leaves
-/// where it was last only for a gain that is worth it. `None` without candidates.
+/// where it was last, while its cache is there, only for a gain that is worth it. `None` without candidates.
 pub fn choose<'a>(
     lean: Lean,
     rates: &Rates,
@@ -109,7 +103,7 @@ pub fn choose<'a>(
         let expected = expect(rates, bytes, &candidate, now);
         let choice =
             Choice { member: candidate.member, terms: score(lean, rates, expected, &candidate, now), expected };
-        if candidate.last {
+        if candidate.last && expected.seen > 0 {
             last = Some(choice);
         }
         if best.is_none_or(|(best, claim)| match choice.terms.total.total_cmp(&best.terms.total) {
@@ -122,38 +116,64 @@ pub fn choose<'a>(
     }
     let (best, _) = best?;
     match last {
-        Some(last) if last.terms.total - best.terms.total <= MOVE_BYTES + MOVE_SHARE * last.terms.total => Some(last),
+        Some(last) if !worth_moving(last.terms, best.terms) => Some(last),
         _ => Some(best),
     }
+}
+
+/// Whether a session gains enough. All in bytes at the speed of where it is.
+fn worth_moving(from: Terms, to: Terms) -> bool {
+    (from.total - to.total) * from.speed > MOVE_BYTES + MOVE_SHARE * from.total * from.speed
 }
 
 /// What is to be expected of a request of so many bytes at a candidate.
 #[must_use]
 pub fn expect(rates: &Rates, bytes: u64, candidate: &Candidate<'_>, now: Millis) -> Expected {
+    let weight = candidate.weight.max(1);
     let Some(seen) = candidate.seen.filter(|seen| candidate.waiting.warm(seen.at)) else {
-        return Expected { bytes, seen: 0, age: 0, estimate: bytes };
+        return Expected { bytes, seen: 0, age: 0, estimate: bytes, weight };
     };
     let age = now.saturating_sub(seen.at);
     let seen = seen.bytes.min(bytes);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of `seen`, rounded down")]
     let cached = (rates.held(age) * seen as f64) as u64;
-    Expected { bytes, seen, age, estimate: bytes - cached.min(bytes) }
+    Expected { bytes, seen, age, estimate: bytes - cached.min(bytes), weight }
 }
 
-/// The score of a candidate.
+/// The score of a candidate for a request of which that is expected.
 #[must_use]
 pub fn score(lean: Lean, rates: &Rates, expected: Expected, candidate: &Candidate<'_>, now: Millis) -> Terms {
-    let speed = f64::from(candidate.weight.max(1));
-    let wait = candidate.waiting.pending(rates.bytes_per_ms() * speed, now);
-    let unseen_home = if candidate.home && expected.seen == 0 { lean.home } else { 0.0 };
-    let recompute = lean.recompute * (expected.estimate as f64) * (1.0 - unseen_home);
-    let answers = candidate.in_flight.saturating_sub(candidate.waiting.count());
-    let decoding = DECODING_BYTES * answers as f64;
-    Terms { wait, recompute, decoding, total: (wait + recompute + decoding) / speed }
+    let waiting = candidate.waiting;
+    let (running, unread) = waiting.others();
+    let speed = f64::from(expected.weight) * waiting.speed().factor();
+    let pending = waiting.pending(rates.bytes_per_ms() * speed, now) + OTHERS * f64::from(unread) * rates.size();
+    let wait = pending.max(slot_wait(rates, candidate, running + unread) * speed);
+    let unknown = if candidate.home && expected.seen == 0 { 1.0 - lean.home } else { 1.0 };
+    let recompute = lean.recompute(rates) * unknown * expected.estimate as f64;
+    let decoding = DECODING_BYTES * (waiting.answering() as f64 + f64::from(running));
+    Terms { wait, recompute, decoding, speed, total: (wait + recompute + decoding) / speed }
 }
 
-/// What an answer under way costs: 30 ms where 8,000 tokens of 4 bytes are read in a second.
+/// What a backend of weight 1 would read until a slot is free: so many answers have to end before, and one ends in the
+/// time of an answer by the number of slots.
+fn slot_wait(rates: &Rates, candidate: &Candidate<'_>, others: u32) -> f64 {
+    let Some(slots) = candidate.slots.filter(|slots| *slots > 0) else { return 0.0 };
+    let there = candidate.waiting.count() + candidate.waiting.answering();
+    let missing = (there as f64 + f64::from(others) + 1.0 - f64::from(slots)).max(0.0);
+    missing / f64::from(slots) * rates.answer() * rates.bytes_per_ms()
+}
+
+/// What an answer under way costs: 30 ms where 8,000 tokens of 4 bytes are read in a second. 320 to 2,000 make no
+/// difference that can be measured unless slots are scarce and not known; then more would be better.
 const DECODING_BYTES: f64 = 960.0;
-/// The gain that a move must bring: 50 ms at the same speed, and a tenth of the score.
+/// A recomputed byte counts for itself and, on top of those behind it, for those that will come.
+const RECOMPUTE: f64 = 1.5;
+/// What counts of those behind, at most: in an outright jam sessions must be able to leave.
+const MOST_BEHIND: f64 = 6.0;
+/// `q`, how much of a session that is not known is thought to be cached at its home, if there are other gateways.
+const UNKNOWN_AT_HOME: f64 = 0.5;
+/// How much of a prompt that others wait for is still unread: the figure is old, and one of them is being read.
+const OTHERS: f64 = 0.5;
+/// The gain that a move must bring: 50 ms at the speed above, and a tenth of the score.
 const MOVE_BYTES: f64 = 1600.0;
 const MOVE_SHARE: f64 = 0.1;
