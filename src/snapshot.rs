@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{self, Config, ReturnHome};
 use crate::core::budget::RetryBudget;
-use crate::core::pool::{Balance, MemberSpec, Settings};
+use crate::core::pool::{Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Settings};
 use crate::core::{Millis, Observation, Pool, Seed, State, Thresholds};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
@@ -36,7 +36,7 @@ impl Snapshot {
 
     /// The snapshot after a change of the config: what both configs name keeps its state.
     #[must_use]
-    pub fn rebuild(&self, config: Config, metrics: &Metrics) -> Snapshot {
+    pub fn rebuild(&self, config: Config, metrics: &Metrics, now: Millis) -> Snapshot {
         let pool = self.pool.rebuild(&specs(&config), settings(&config));
         for (old, new) in self
             .config
@@ -48,7 +48,7 @@ impl Snapshot {
             if old.draining != new.draining
                 && let Some(member) = pool.position(&new.name)
             {
-                pool.members()[member].backend.set_draining(new.draining);
+                pool.members()[member].backend.set_draining(new.draining, now);
             }
         }
         Snapshot::assemble(config, pool, &self.links, metrics)
@@ -84,9 +84,9 @@ impl Snapshot {
     }
 
     /// Takes in what was seen of a member. A change of its state is counted and logged, once.
-    pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics) {
+    pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics, now: Millis) {
         let link = &self.links[member];
-        let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds) else { return };
+        let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds, now) else { return };
         let pool = &self.config.pool().name;
         metrics.transition(pool, link.backend.name(), transition);
         let (backend, from, to, cause) =
@@ -140,6 +140,17 @@ fn settings(config: &Config) -> Settings {
         stay_put: affinity.return_home == ReturnHome::WhenIdle,
         idle_ttl: millis(affinity.idle_ttl),
         max_displaced: affinity.max_displaced,
+        policy: Policy::ConsistentHash,
+        gateways: 1,
+        max_sessions: 200_000,
+        overload: Overload {
+            max_in_flight: MaxInFlight::Off,
+            balance_factor: None,
+            balance_floor: 4,
+            max_waiting: 0,
+        },
+        slow_start: 0,
+        drain: Drain { sessions: DrainSessions::AtOnce, deadline: Some(600_000) },
         thresholds: Thresholds {
             healthy: pool.health_check.healthy_threshold,
             unhealthy: pool.health_check.unhealthy_threshold,

@@ -7,6 +7,8 @@
 //! - [`session`]: what a client sent becomes a [`SessionKey`];
 //! - [`hash`]: a key and the names of the backends become a preference order;
 //! - [`health`]: what was seen of a backend becomes its state;
+//! - [`signals`]: what a backend says of its own load;
+//! - [`ttft`]: where the first token is expected soonest;
 //! - [`backend`]: one backend's identity, state and load;
 //! - [`round_robin`]: whose turn it is, for requests without a session;
 //! - [`displaced`]: the sessions that are away from home;
@@ -28,14 +30,16 @@ pub mod health;
 pub mod pool;
 pub mod round_robin;
 pub mod session;
+pub mod signals;
 pub mod ttft;
 pub mod usage;
 
-pub use backend::{Backend, InFlight};
+pub use backend::{Backend, BackendId, InFlight, Queued};
 pub use hash::Seed;
 pub use health::{Cause, Observation, State, Thresholds, Transition};
-pub use pool::{Affinity, Pool, Selection, Tried};
+pub use pool::{Affinity, Ask, Patience, Pool, Reason, Selection, Tried, Verdict};
 pub use session::SessionKey;
+pub use signals::Signals;
 
 /// Milliseconds since some fixed moment, the same one in all calls to a pool.
 pub type Millis = u64;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -14,7 +15,7 @@ use pingora::{Error, ErrorType, Result};
 use super::ctx::Ctx;
 use super::form;
 use super::retry;
-use crate::core::Selection;
+use crate::core::{Selection, Verdict};
 use crate::link::Socket;
 use crate::snapshot::Snapshot;
 
@@ -26,8 +27,8 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         (Some(member), Some(selection)) if selection.member == member => selection,
         _ => next(ctx)?,
     };
-    let link = std::sync::Arc::clone(&ctx.snapshot.links[selection.member]);
-    ctx.in_flight = Some(link.backend.enter());
+    let link = Arc::clone(&ctx.snapshot.links[selection.member]);
+    ctx.in_flight = Some(ctx.snapshot.pool.enter(&selection, &ctx.ask(), ctx.now()));
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
@@ -40,9 +41,10 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
 }
 
 fn next(ctx: &mut Ctx) -> Result<Selection> {
-    let selection = ctx.snapshot.pool.select(ctx.key, &ctx.tried, ctx.now());
-    let Some(selection) = selection else {
-        return Err(Error::new_in(NO_BACKEND));
+    let selection = match ctx.snapshot.pool.select(&ctx.ask(), &ctx.tried, ctx.now()) {
+        Verdict::Go(selection) => selection,
+        Verdict::Full => return Err(Error::new_in(FULL)),
+        Verdict::Nobody | Verdict::Wait { .. } => return Err(Error::new_in(NO_BACKEND)),
     };
     ctx.tried.push(selection.member);
     ctx.selection = Some(selection);
@@ -89,6 +91,8 @@ pub(super) fn adapt(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
 
 /// No backend is left that could take the request.
 pub(super) const NO_BACKEND: ErrorType = ErrorType::new("no backend available");
+/// Whoever could take the request has as many as it may have.
+pub(super) const FULL: ErrorType = ErrorType::new("every backend is full");
 /// A backend that vanishes without a FIN (power, cable, kernel) is noticed after about a minute: by keep-alive probes
 /// while it should be answering, by the user timeout (RFC 5482) while it should be acknowledging a request.
 const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {

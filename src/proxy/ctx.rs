@@ -8,7 +8,7 @@ use super::body::Body;
 use super::connections;
 use super::record::Record;
 use crate::core::usage::Tail;
-use crate::core::{InFlight, Millis, Selection, SessionKey, Tried};
+use crate::core::{Ask, InFlight, Millis, Selection, SessionKey, Tried};
 use crate::gateway::{Gateway, Share};
 use crate::link::{Attempt, Cut, Link};
 use crate::snapshot::Snapshot;
@@ -19,12 +19,16 @@ pub struct Ctx {
     pub(super) snapshot: Arc<Snapshot>,
     /// Its session, if it has one.
     pub(super) key: Option<SessionKey>,
+    /// The length of its body, or 0 if that is not known before a backend is selected.
+    pub(super) bytes: u64,
     /// Its body, as far as it is held.
     pub(super) body: Body,
     /// Where it is now.
     pub(super) selection: Option<Selection>,
     /// Where it has been.
     pub(super) tried: Tried,
+    /// Whether the response is a stream of events, whose first bytes are the first token.
+    pub(super) streams: bool,
     /// Whether its session is away from home, on a backend that has begun to answer it.
     pub(super) landed: bool,
     /// A member that is to be tried again at once, on a fresh connection.
@@ -57,9 +61,11 @@ impl Ctx {
         let snapshot = gateway.snapshot.load_full();
         Ctx {
             key: None,
+            bytes: 0,
             body: Body::Empty,
             selection: None,
             tried: Tried::default(),
+            streams: false,
             landed: false,
             again: None,
             turned_away: None,
@@ -81,6 +87,11 @@ impl Ctx {
 
     pub(super) fn now(&self) -> Millis {
         self.gateway().clock.now()
+    }
+
+    /// What a backend is selected for.
+    pub(super) fn ask(&self) -> Ask {
+        Ask::new(self.key, self.bytes)
     }
 
     /// The link to the backend where the request is now.

@@ -189,7 +189,7 @@ impl Record {
     fn count(&self) {
         let (status, seconds) = (self.final_status(), self.begun.elapsed().as_secs_f64());
         match self.selection.filter(|_| !self.own_answer) {
-            Some(Selection { member, affinity }) => {
+            Some(Selection { member, affinity, .. }) => {
                 let metrics = &self.snapshot.links[member].metrics;
                 metrics.request(affinity, Code::of(status), seconds);
                 if let Some(usage) = self.usage {

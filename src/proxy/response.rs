@@ -38,6 +38,7 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
         ctx.snapshot.pool.landed(key, selection, now);
         ctx.landed = selection.affinity != Affinity::Home;
     }
+    ctx.streams = response.status == StatusCode::OK && is_event_stream(response);
     if may_have_usage(response) {
         ctx.tail = Some(Tail::default());
     }
@@ -63,8 +64,15 @@ pub(super) fn frame(session: &Session, response: &mut ResponseHeader) {
 pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
     if let Some(piece) = piece {
         ctx.record.bytes_out(piece.len());
+        let now = ctx.now();
         if let Some(attempt) = &ctx.attempt {
-            attempt.progress(ctx.now());
+            attempt.progress(now);
+        }
+        if let Some(there) = &ctx.in_flight
+            && ctx.streams
+            && !piece.is_empty()
+        {
+            there.first_token(now);
         }
         if let Some(tail) = &mut ctx.tail {
             tail.push(piece);
@@ -77,7 +85,11 @@ pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
 
 /// The response is over: what it said of the prompt counts, and its session was active until now.
 pub(super) fn end(ctx: &mut Ctx) {
-    ctx.record.usage(ctx.tail.as_ref().and_then(Tail::usage));
+    let usage = ctx.tail.as_ref().and_then(Tail::usage);
+    if let (Some(there), Some(usage)) = (&ctx.in_flight, usage) {
+        there.learn(usage);
+    }
+    ctx.record.usage(usage);
     if let (Some(key), Some(selection), true) = (ctx.key, ctx.selection, ctx.landed) {
         ctx.snapshot.pool.active(key, selection, ctx.now());
     }
@@ -111,7 +123,7 @@ fn observe(ctx: &Ctx, member: usize, status: StatusCode) {
     if seen != Observation::TrafficOk {
         ctx.snapshot.links[member].note_error(format!("answered {}", status.as_u16()));
     }
-    ctx.snapshot.observe(member, seen, &ctx.gateway().metrics);
+    ctx.snapshot.observe(member, seen, &ctx.gateway().metrics, ctx.now());
 }
 
 /// JSON and event streams of a success, not compressed.
@@ -123,6 +135,11 @@ fn may_have_usage(response: &ResponseHeader) -> bool {
     response.status == StatusCode::OK
         && !response.headers.contains_key(header::CONTENT_ENCODING)
         && response.headers.get(header::CONTENT_TYPE).is_some_and(json_or_events)
+}
+
+fn is_event_stream(response: &ResponseHeader) -> bool {
+    let kind = response.headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// What `Connection` may name and Pingora has use for: options of the connection, and what delimits the body.

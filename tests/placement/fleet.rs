@@ -1,7 +1,7 @@
 //! Pools to test with.
 
-use ingle::core::pool::{Balance, MemberSpec, Settings};
-use ingle::core::{Cause, Millis, Observation, Pool, Seed, SessionKey, Thresholds, Tried};
+use ingle::core::pool::{Balance, Drain, DrainSessions, MemberSpec, Overload, Policy, Settings};
+use ingle::core::{Ask, Cause, Millis, Observation, Pool, Seed, Selection, SessionKey, Thresholds, Tried};
 use proptest::prelude::*;
 
 pub(crate) const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
@@ -16,6 +16,12 @@ pub(crate) fn settings() -> Settings {
         stay_put: true,
         idle_ttl: IDLE_TTL,
         max_displaced: 1000,
+        policy: Policy::ConsistentHash,
+        gateways: 1,
+        max_sessions: 10_000,
+        overload: Overload::OFF,
+        slow_start: 0,
+        drain: Drain { sessions: DrainSessions::UntilIdle, deadline: None },
         thresholds: THRESHOLDS,
     }
 }
@@ -40,7 +46,7 @@ pub(crate) fn pool(specs: &[MemberSpec], settings: Settings) -> Pool {
 pub(crate) fn up(pool: &Pool, member: usize) {
     let backend = &pool.members()[member].backend;
     for _ in 0..THRESHOLDS.healthy {
-        backend.observe(Observation::ProbeOk, THRESHOLDS);
+        backend.observe(Observation::ProbeOk, THRESHOLDS, 0);
     }
     assert!(backend.state().serves());
 }
@@ -49,7 +55,7 @@ pub(crate) fn up(pool: &Pool, member: usize) {
 pub(crate) fn down(pool: &Pool, member: usize) {
     let backend = &pool.members()[member].backend;
     for _ in 0..THRESHOLDS.unhealthy {
-        backend.observe(Observation::TrafficFailed(Cause::Connect), THRESHOLDS);
+        backend.observe(Observation::TrafficFailed(Cause::Connect), THRESHOLDS, 0);
     }
     assert!(!backend.state().serves());
 }
@@ -67,6 +73,11 @@ pub(crate) fn tried(members: &[usize]) -> Tried {
     let mut tried = Tried::default();
     members.iter().for_each(|member| tried.push(*member));
     tried
+}
+
+/// Where a request goes that waits for nobody.
+pub(crate) fn select(pool: &Pool, key: Option<SessionKey>, tried: &Tried, now: Millis) -> Option<Selection> {
+    pool.select(&Ask::new(key, 0), tried, now).selection()
 }
 
 pub(crate) fn name(pool: &Pool, member: usize) -> &str {

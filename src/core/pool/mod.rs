@@ -3,12 +3,18 @@
 use std::sync::Arc;
 
 use super::Millis;
-use super::backend::Backend;
+use super::backend::{Backend, BackendId, InFlight};
 use super::displaced::Displaced;
 use super::hash::{Claim, NameHash, Seed};
-use super::health::Thresholds;
 use super::round_robin::RoundRobin;
 use super::session::SessionKey;
+use super::ttft::Rates;
+
+mod selection;
+mod settings;
+
+pub use selection::{Affinity, Ask, MAX_ATTEMPTS, Patience, Reason, Selection, Tried, Verdict};
+pub use settings::{Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Settings};
 
 /// A set of backends and how to select among them.
 #[derive(Debug)]
@@ -16,7 +22,10 @@ pub struct Pool {
     members: Vec<Member>,
     round: RoundRobin,
     displaced: Displaced,
+    rates: Arc<Rates>,
     settings: Settings,
+    /// The number of the next backend that joins.
+    next_id: u32,
 }
 
 /// A backend's part in a pool.
@@ -31,135 +40,22 @@ pub struct Member {
     name: NameHash,
 }
 
-/// What a pool is built from: names are the identity of backends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberSpec {
-    /// The backend's name, unique in the pool.
-    pub name: String,
-    /// 1 to 1000.
-    pub weight: u32,
-    /// 0 first.
-    pub priority: u32,
-    /// Whether it begins out of rotation.
-    pub draining: bool,
-}
-
-/// How a pool selects.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// The seed of the placement hash.
-    pub seed: Seed,
-    /// How requests without a session are spread.
-    pub balance: Balance,
-    /// Whether to try backends that are not healthy when nobody is.
-    pub fail_open: bool,
-    /// Whether a session that was displaced stays where its cache is, until it has been idle.
-    pub stay_put: bool,
-    /// After how long a silent session's cache counts as cold.
-    pub idle_ttl: Millis,
-    /// The bound of the table of displaced sessions.
-    pub max_displaced: usize,
-    /// When backends change their state of health.
-    pub thresholds: Thresholds,
-}
-
-/// How requests without a session are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// By turns, in proportion to the weights.
-    RoundRobin,
-    /// To whoever has the fewest requests for its weight.
-    LeastRequests,
-}
-
-/// A backend was selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Selection {
-    /// The member's index in [`Pool::members`].
-    pub member: usize,
-    /// What became of the affinity.
-    pub affinity: Affinity,
-}
-
-/// What became of a request's affinity; the label and header value of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Affinity {
-    /// At home.
-    Home,
-    /// Away from home, where its cache is.
-    Stayed,
-    /// Sent elsewhere because home is not available.
-    Failover,
-    /// Sent elsewhere because home is too busy.
-    Spilled,
-    /// No session: balanced.
-    Balanced,
-    /// Nobody is healthy: tried all the same.
-    FailOpen,
-}
-
-impl Affinity {
-    /// All outcomes, in the order in which metrics list them.
-    pub const ALL: [Affinity; 6] = [
-        Affinity::Home,
-        Affinity::Stayed,
-        Affinity::Failover,
-        Affinity::Spilled,
-        Affinity::Balanced,
-        Affinity::FailOpen,
-    ];
-
-    /// The name in metrics, headers and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Affinity::Home => "home",
-            Affinity::Stayed => "stayed",
-            Affinity::Failover => "failover",
-            Affinity::Spilled => "spilled",
-            Affinity::Balanced => "balanced",
-            Affinity::FailOpen => "fail_open",
-        }
-    }
-}
-
-/// The members that a request has been to, which it does not go to again.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tried {
-    len: usize,
-    members: [usize; MAX_ATTEMPTS],
-}
-
-impl Tried {
-    /// Notes an attempt at a member. Beyond [`MAX_ATTEMPTS`] nothing more is noted: nobody makes more.
-    pub fn push(&mut self, member: usize) {
-        if self.len < MAX_ATTEMPTS {
-            self.members[self.len] = member;
-            self.len += 1;
-        }
-    }
-
-    /// Whether the request has been to this member.
-    #[must_use]
-    pub fn contains(&self, member: usize) -> bool {
-        self.members[..self.len].contains(&member)
-    }
-}
-
-/// The most attempts that `retry.max_attempts` allows.
-pub const MAX_ATTEMPTS: usize = 16;
-
 impl Pool {
     /// A new pool.
     #[must_use]
     pub fn new(specs: &[MemberSpec], settings: Settings) -> Pool {
-        let members: Vec<Member> = specs
-            .iter()
-            .map(|spec| Member::new(spec, settings.seed, Arc::new(Backend::new(&spec.name, spec.draining))))
+        let members: Vec<Member> = (0..)
+            .zip(specs)
+            .map(|(id, spec)| {
+                let backend = Backend::new(BackendId(id), &spec.name, spec.draining);
+                Member::new(spec, settings.seed, Arc::new(backend))
+            })
             .collect();
         Pool {
             round: RoundRobin::new(members.len()),
             displaced: Displaced::new(settings.max_displaced, settings.idle_ttl),
+            rates: Arc::default(),
+            next_id: u32::try_from(members.len()).unwrap_or(u32::MAX),
             members,
             settings,
         }
@@ -172,12 +68,17 @@ impl Pool {
         let mut credit = Vec::with_capacity(specs.len());
         let old_credit = self.round.credit();
         let mut members = Vec::with_capacity(specs.len());
+        let mut next_id = self.next_id;
         for spec in specs {
             let old = self.position(&spec.name);
             credit.push(old.map_or(0, |old| old_credit[old]));
             let backend = match old {
                 Some(old) => Arc::clone(&self.members[old].backend),
-                None => Arc::new(Backend::new(&spec.name, spec.draining)),
+                None => {
+                    let id = BackendId(next_id);
+                    next_id = next_id.wrapping_add(1);
+                    Arc::new(Backend::joining(id, &spec.name, spec.draining))
+                }
             };
             members.push(Member::new(spec, settings.seed, backend));
         }
@@ -186,7 +87,8 @@ impl Pool {
             displaced.adopt(&self.displaced, |at| members.iter().any(|member| Arc::ptr_eq(&member.backend, at)));
         }
         let total = members.iter().map(|member| i64::from(member.weight)).sum();
-        Pool { members, round: RoundRobin::resume(credit, total), displaced, settings }
+        let round = RoundRobin::resume(credit, total);
+        Pool { members, round, displaced, rates: Arc::clone(&self.rates), settings, next_id }
     }
 
     /// The members, in the order of the config.
@@ -218,18 +120,28 @@ impl Pool {
         self.members.iter().position(|member| member.backend.name() == name)
     }
 
-    /// Selects a backend for a request that has been to `tried`. `None` if nobody can take it.
+    /// Selects a backend for a request that has been to `tried`.
     ///
     /// The same key, members and availability give the same answer: after a failure as while it is being noticed.
     #[must_use]
-    pub fn select(&self, key: Option<SessionKey>, tried: &Tried, now: Millis) -> Option<Selection> {
-        let selected = match key {
+    pub fn select(&self, ask: &Ask, tried: &Tried, now: Millis) -> Verdict {
+        let selected = match ask.key {
             Some(key) => self.select_by_key(key, tried, now),
             None => self
                 .balance(|index, member| member.backend.available() && !tried.contains(index))
-                .map(|member| Selection { member, affinity: Affinity::Balanced }),
+                .map(|member| Selection::new(member, Affinity::Balanced, None)),
         };
-        selected.or_else(|| self.fail_open(key, tried))
+        selected.or_else(|| self.fail_open(ask.key, tried)).map_or(Verdict::Nobody, Verdict::Go)
+    }
+
+    /// Counts a request as being at the backend that was selected for it, until the guard drops.
+    #[must_use]
+    pub fn enter(&self, selection: &Selection, _ask: &Ask, now: Millis) -> InFlight {
+        let there = self.members[selection.member].backend.enter();
+        match self.settings.policy {
+            Policy::ConsistentHash => there,
+            Policy::LeastTtft => there.awaiting(selection.expected, &self.rates, now),
+        }
     }
 
     fn select_by_key(&self, key: SessionKey, tried: &Tried, now: Millis) -> Option<Selection> {
@@ -243,13 +155,13 @@ impl Pool {
         {
             // A new config may have made its place its home.
             let affinity = if member == home { Affinity::Home } else { Affinity::Stayed };
-            return Some(Selection { member, affinity });
+            return Some(Selection::new(member, affinity, None));
         }
         if admit(home, &self.members[home]) {
-            return Some(Selection { member: home, affinity: Affinity::Home });
+            return Some(Selection::new(home, Affinity::Home, None));
         }
         let member = self.first(key, admit)?;
-        Some(Selection { member, affinity: Affinity::Failover })
+        Some(Selection::new(member, Affinity::Failover, Some(Reason::Unhealthy)))
     }
 
     /// The members of the tiers below this one's. While one of them serves, this one does not, not even who stayed here.
@@ -268,7 +180,7 @@ impl Pool {
             Some(key) => self.first(key, open),
             None => self.balance(open),
         }?;
-        Some(Selection { member, affinity: Affinity::FailOpen })
+        Some(Selection::new(member, Affinity::FailOpen, Some(Reason::Unhealthy)))
     }
 
     /// Whether [`Pool::select`] would find anybody for a request that has been to `tried`. Takes nobody's turn.
