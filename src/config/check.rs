@@ -49,9 +49,34 @@ pub(super) fn positive(Span(duration): Span) -> Result<Duration, String> {
     if duration.is_zero() { Err("may not be zero".into()) } else { Ok(duration) }
 }
 
-/// A duration whose zero means unlimited.
-pub(super) fn or_unlimited(Span(duration): Span) -> Result<Option<Duration>, String> {
+/// A duration whose zero means `None`: off, or unlimited.
+pub(super) fn or_none(Span(duration): Span) -> Result<Option<Duration>, String> {
     Ok((!duration.is_zero()).then_some(duration))
+}
+
+/// [`or_none`] up to a bound, which is `(seconds, as written)`.
+pub(super) fn or_none_up_to((seconds, written): (u64, &str)) -> impl FnOnce(Span) -> Result<Option<Duration>, String> {
+    move |span| {
+        let fits = span.0 <= Duration::from_secs(seconds);
+        if fits { or_none(span) } else { Err(format!("is longer than `{written}`")) }
+    }
+}
+
+/// [`within`] for a count whose zero would be taken for off; `advice` says what turns it off.
+pub(super) fn not_zero<T: TryFrom<u64>>(most: u32, advice: &str) -> impl FnOnce(u64) -> Result<T, String> {
+    move |count| match count {
+        0 => Err(format!("may not be zero: {advice}")),
+        _ => within(1..=most.into())(count),
+    }
+}
+
+/// How far above its fair share a backend may be loaded; 0 is off.
+pub(super) fn balance_factor(factor: f64) -> Result<Option<f64>, String> {
+    match factor {
+        0.0 => Ok(None),
+        _ if factor > 1.0 && factor <= 100.0 => Ok(Some(factor)),
+        _ => Err("must be over 1 and at most 100, such as `1.25`; `0` turns it off".into()),
+    }
 }
 
 pub(super) fn address(text: String) -> Result<SocketAddr, String> {

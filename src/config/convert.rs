@@ -100,6 +100,8 @@ fn affinity(file: AffinitySection, at: &mut At<'_>) -> Option<Affinity> {
         if seed.len() > 1024 { Err("is longer than 1024 bytes".into()) } else { Ok(seed) }
     });
     let policy = at.key("policy", file.policy, Ok);
+    let gateways = at.key("gateways", file.gateways, within(1..=1000));
+    let max_sessions = at.key("max_sessions", file.max_sessions, within(1..=10_000_000));
     let return_home = at.key("return_home", file.return_home, Ok);
     let idle_ttl = at.key("idle_ttl", file.idle_ttl, positive);
     let max_displaced = at.key("max_displaced", file.max_displaced, within(1..=10_000_000));
@@ -108,6 +110,8 @@ fn affinity(file: AffinitySection, at: &mut At<'_>) -> Option<Affinity> {
         max_length: max_length?,
         hash_seed: hash_seed?,
         policy: policy?,
+        gateways: gateways?,
+        max_sessions: max_sessions?,
         return_home: return_home?,
         idle_ttl: idle_ttl?,
         max_displaced: max_displaced?,

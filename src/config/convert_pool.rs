@@ -1,12 +1,18 @@
 //! From what is written to what is meant: pools and backends.
 
 use super::at::At;
-use super::check::{backend_name, name, or_unlimited, origin, path, positive, size, within};
-use super::file::{BackendSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, TimeoutsSection};
+use super::check::{
+    backend_name, balance_factor, name, not_zero, or_none, or_none_up_to, origin, path, positive, size, within,
+};
+use super::file::{
+    BackendSection, DrainSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, SignalsSection,
+    TimeoutsSection,
+};
 use super::lenient::Lenient;
 use super::node::Step;
+use super::overload::MOST_REQUESTS;
 use super::units::Span;
-use super::{Backend, HealthCheck, Origin, Pool, Retry, Timeouts};
+use super::{Backend, Drain, HealthCheck, Origin, Overload, Pool, Retry, Signals, Timeouts};
 
 /// Far more than a pool needs: placement looks at every backend for each request.
 const MOST_BACKENDS: usize = 4096;
@@ -27,16 +33,22 @@ pub(super) fn pools(file: Lenient<Vec<Lenient<PoolSection>>>, at: &mut At<'_>) -
 fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
     let name = at.key("name", file.name, name);
     let balance = at.key("balance", file.balance, Ok);
-    let overload = at.section("overload", file.overload, overload_is_off);
+    let overload = at.section("overload", file.overload, overload);
+    let slow_start = at.key("slow_start", file.slow_start, or_none_up_to((3600, "1h")));
+    let signals = at.section("signals", file.signals, signals);
+    let drain = at.section("drain", file.drain, drain);
     let fail_open = at.key("fail_open", file.fail_open, Ok);
     let health_check = at.section("health_check", file.health_check, health_check);
     let timeouts = at.section("timeouts", file.timeouts, timeouts);
     let retry = at.section("retry", file.retry, retry);
     let backends = backends(file.backends, at);
-    overload?;
     Some(Pool {
         name: name?,
         balance: balance?,
+        overload: overload?,
+        slow_start: slow_start?,
+        signals: signals?,
+        drain: drain?,
         fail_open: fail_open?,
         health_check: health_check?,
         timeouts: timeouts?,
@@ -45,14 +57,35 @@ fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
     })
 }
 
-fn overload_is_off(file: OverloadSection, at: &mut At<'_>) -> Option<()> {
-    let off =
-        |is_off: bool, zero: &str| if is_off { Ok(()) } else { Err(format!("not yet supported: only `{zero}` (off)")) };
-    let max_in_flight = at.key("max_in_flight", file.max_in_flight, |count| off(count == 0, "0"));
-    let balance_factor = at.key("balance_factor", file.balance_factor, |factor| off(factor == 0.0, "0"));
-    let balance_floor = at.key("balance_floor", file.balance_floor, |count| off(count == 0, "0"));
-    let queue_wait = at.key("queue_wait", file.queue_wait, |Span(wait)| off(wait.is_zero(), "0s"));
-    max_in_flight.and(balance_factor).and(balance_floor).and(queue_wait)
+fn overload(file: OverloadSection, at: &mut At<'_>) -> Option<Overload> {
+    let max_in_flight = at.key("max_in_flight", file.max_in_flight, Ok);
+    let balance_factor = at.key("balance_factor", file.balance_factor, balance_factor);
+    let floor = not_zero(MOST_REQUESTS, "`balance_factor: 0` turns the bound off");
+    let balance_floor = at.key("balance_floor", file.balance_floor, floor);
+    let queue_wait = at.key("queue_wait", file.queue_wait, or_none_up_to((600, "10m")));
+    let waiting = not_zero(MOST_REQUESTS, "`queue_wait: 0s` turns waiting off");
+    let max_waiting = at.key("max_waiting", file.max_waiting, waiting);
+    Some(Overload {
+        max_in_flight: max_in_flight?,
+        balance_factor: balance_factor?,
+        balance_floor: balance_floor?,
+        queue_wait: queue_wait?,
+        max_waiting: max_waiting?,
+    })
+}
+
+fn signals(file: SignalsSection, at: &mut At<'_>) -> Option<Signals> {
+    let interval = at.key("interval", file.interval, |span| match span.0.as_millis() {
+        1..100 => Err("is shorter than `100ms`; `0s` turns it off".into()),
+        _ => or_none(span),
+    });
+    Some(Signals { interval: interval? })
+}
+
+fn drain(file: DrainSection, at: &mut At<'_>) -> Option<Drain> {
+    let sessions = at.key("sessions", file.sessions, Ok);
+    let deadline = at.key("deadline", file.deadline, or_none);
+    Some(Drain { sessions: sessions?, deadline: deadline? })
 }
 
 fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck> {
@@ -76,9 +109,9 @@ fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck
 
 fn timeouts(file: TimeoutsSection, at: &mut At<'_>) -> Option<Timeouts> {
     let connect = at.key("connect", file.connect, positive);
-    let first_byte = at.key("first_byte", file.first_byte, or_unlimited);
-    let idle = at.key("idle", file.idle, or_unlimited);
-    let total = at.key("total", file.total, or_unlimited);
+    let first_byte = at.key("first_byte", file.first_byte, or_none);
+    let idle = at.key("idle", file.idle, or_none);
+    let total = at.key("total", file.total, or_none);
     let keep_alive = at.key("keep_alive", file.keep_alive, positive);
     Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle?, total: total?, keep_alive: keep_alive? })
 }

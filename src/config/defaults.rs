@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::file::{
-    AdminSection, AffinitySection, BackendSection, File, HealthCheckSection, LimitsSection, ListenerSection,
-    OverloadSection, PoolSection, RetrySection, ShutdownSection, TimeoutsSection,
+    AdminSection, AffinitySection, BackendSection, DrainSection, File, HealthCheckSection, LimitsSection,
+    ListenerSection, OverloadSection, PoolSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
 };
 use super::lenient::Lenient;
 use super::units::{Share, Size, Span};
-use super::{AccessLog, Balance, Policy, ProbeKind, ReturnHome, ServerKind};
+use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
 impl Default for File {
     fn default() -> Self {
@@ -43,6 +43,8 @@ impl Default for AffinitySection {
             max_length: good(256),
             hash_seed: good(String::new()),
             policy: good(Policy::ConsistentHash),
+            gateways: good(1),
+            max_sessions: good(200_000),
             return_home: good(ReturnHome::WhenIdle),
             idle_ttl: seconds(600),
             max_displaced: good(100_000),
@@ -56,6 +58,9 @@ impl Default for PoolSection {
             name: Lenient::Absent,
             balance: good(Balance::RoundRobin),
             overload: good(OverloadSection::default()),
+            slow_start: seconds(0),
+            signals: good(SignalsSection::default()),
+            drain: good(DrainSection::default()),
             fail_open: good(true),
             health_check: good(HealthCheckSection::default()),
             timeouts: good(TimeoutsSection::default()),
@@ -67,7 +72,25 @@ impl Default for PoolSection {
 
 impl Default for OverloadSection {
     fn default() -> Self {
-        Self { max_in_flight: good(0), balance_factor: good(0.0), balance_floor: good(0), queue_wait: seconds(0) }
+        Self {
+            max_in_flight: good(MaxInFlight::Off),
+            balance_factor: good(1.25),
+            balance_floor: good(4),
+            queue_wait: seconds(0),
+            max_waiting: good(1000),
+        }
+    }
+}
+
+impl Default for SignalsSection {
+    fn default() -> Self {
+        Self { interval: seconds(0) }
+    }
+}
+
+impl Default for DrainSection {
+    fn default() -> Self {
+        Self { sessions: good(DrainSessions::UntilIdle), deadline: seconds(600) }
     }
 }
 

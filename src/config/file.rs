@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lenient::Lenient;
+use super::overload::MOST_REQUESTS;
 use super::units::{Share, Size, Span};
-use super::{AccessLog, Balance, Policy, ProbeKind, ReturnHome, ServerKind};
+use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
 type List<T> = Lenient<Vec<Lenient<T>>>;
 
@@ -81,6 +82,12 @@ pub(super) struct AffinitySection {
     pub(super) hash_seed: Lenient<String>,
     /// How a session's backend is chosen.
     pub(super) policy: Lenient<Policy>,
+    /// How many gateways with this file share the backends; with several, least_ttft leans on the home that all agree on.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) gateways: Lenient<u64>,
+    /// The most sessions whose places are known, of those seen within idle_ttl.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_sessions: Lenient<u64>,
     /// When a session that failed over returns to its home.
     pub(super) return_home: Lenient<ReturnHome>,
     /// A session silent for longer has a cold cache anyway.
@@ -101,8 +108,14 @@ pub(super) struct PoolSection {
     pub(super) name: Lenient<String>,
     /// How requests without a session are spread.
     pub(super) balance: Lenient<Balance>,
-    /// Bounded load and waiting at home. Not yet supported: every value is off.
+    /// How much of the work one backend may have, and what becomes of a request that finds its backend full.
     pub(super) overload: Lenient<OverloadSection>,
+    /// How long a backend that recovered or joined gets fewer new sessions and keyless requests; 0s is off, up to 1h.
+    pub(super) slow_start: Lenient<Span>,
+    /// What the backends are asked about their load.
+    pub(super) signals: Lenient<SignalsSection>,
+    /// What becomes of the sessions of a draining backend.
+    pub(super) drain: Lenient<DrainSection>,
     /// Nobody available: try the preference order anyway.
     pub(super) fail_open: Lenient<bool>,
     /// How backends are probed.
@@ -117,22 +130,44 @@ pub(super) struct PoolSection {
     pub(super) backends: List<BackendSection>,
 }
 
-/// Bounded load and waiting at home. Not yet supported: every value is off.
+/// How much of the work one backend may have, and what becomes of a request that finds its backend full.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Overload")]
 pub(super) struct OverloadSection {
-    /// The most requests in flight at one backend. Not yet supported: 0.
-    #[schemars(range(max = 0))]
-    pub(super) max_in_flight: Lenient<u64>,
-    /// How far above the average a backend may be loaded. Not yet supported: 0.
-    #[schemars(range(max = 0))]
+    /// A backend with that many requests in flight gets no more: 0 is off, or a number, or auto (as many as it has slots, where that is known).
+    pub(super) max_in_flight: Lenient<MaxInFlight>,
+    /// How many times its fair share of the requests in flight a backend may have: over 1, up to 100; 0 is off.
+    #[schemars(extend("anyOf" = [{ "const": 0 }, { "exclusiveMinimum": 1, "maximum": 100 }]))]
     pub(super) balance_factor: Lenient<f64>,
-    /// In-flight requests below which load is not bounded. Not yet supported: 0.
-    #[schemars(range(max = 0))]
+    /// Requests in flight that every backend may have whatever its fair share is.
+    #[schemars(range(min = 1, max = MOST_REQUESTS))]
     pub(super) balance_floor: Lenient<u64>,
-    /// How long a session waits for its busy home. Not yet supported: 0s.
+    /// How long a session's request waits for a place where it belongs before it spills to another backend; 0s is never, up to 10m.
     pub(super) queue_wait: Lenient<Span>,
+    /// The most requests that wait at one backend.
+    #[schemars(range(min = 1, max = MOST_REQUESTS))]
+    pub(super) max_waiting: Lenient<u64>,
+}
+
+/// What the backends are asked about their load.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Signals")]
+pub(super) struct SignalsSection {
+    /// From one poll of a backend's /metrics and /slots to the next; at least 100ms. 0s is off.
+    pub(super) interval: Lenient<Span>,
+}
+
+/// What becomes of the sessions of a draining backend.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Drain")]
+pub(super) struct DrainSection {
+    /// When they leave it.
+    pub(super) sessions: Lenient<DrainSessions>,
+    /// After this long they leave it in any case; 0s is never.
+    pub(super) deadline: Lenient<Span>,
 }
 
 /// How backends are probed.

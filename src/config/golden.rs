@@ -2,15 +2,15 @@
 
 use super::Config;
 
-fn said(text: &str) -> String {
+pub(super) fn said(text: &str) -> String {
     Config::parse(text, "f").map_or_else(|errors| errors.to_string(), |config| format!("{config:?}"))
 }
 
-const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:80 }]\n";
+pub(super) const LISTENERS: &str = "listeners: [{ address: 127.0.0.1:80 }]\n";
 const POOLS: &str = "pools: [{ name: main, backends: [{ url: http://a:1 }] }]\n";
 
 /// Puts each mistake at line 3, column 1 of a file that is good otherwise.
-fn at_the_top(cases: &[(&str, &str)]) {
+pub(super) fn at_the_top(cases: &[(&str, &str)]) {
     assert!(said(&format!("{LISTENERS}{POOLS}")).starts_with("Config"));
     for (line, expected) in cases {
         assert_eq!(said(&format!("{LISTENERS}{POOLS}{line}\n")), format!("f:3:{expected}"), "{line}");
@@ -18,28 +18,10 @@ fn at_the_top(cases: &[(&str, &str)]) {
 }
 
 /// Puts each mistake into the pool, at line 4, column 5.
-fn in_the_pool(cases: &[(&str, &str)]) {
+pub(super) fn in_the_pool(cases: &[(&str, &str)]) {
     for (line, expected) in cases {
         let text = format!("{LISTENERS}pools:\n  - name: main\n    {line}\n    backends: [{{ url: http://a:1 }}]\n");
         assert_eq!(said(&text), format!("f:4:{expected}"), "{line}");
-    }
-}
-
-/// Puts each list of backends at line 5, column 7.
-fn as_backends(cases: &[(&str, &str)]) {
-    for (lines, expected) in cases {
-        assert_eq!(
-            said(&format!("{LISTENERS}pools:\n  - name: main\n    backends:\n      {lines}\n")),
-            *expected,
-            "{lines}"
-        );
-    }
-}
-
-/// Each url and what is said about it after the quoted url.
-fn as_url(cases: &[(&str, &str)]) {
-    for (url, expected) in cases {
-        as_backends(&[(&format!("- url: {url}"), &format!("f:5:14: pools[0].backends[0].url: {expected}"))]);
     }
 }
 
@@ -158,11 +140,20 @@ fn affinity() {
         ("affinity: { max_length: 0 }", "25: affinity.max_length: 0 is not from 1 to 16384"),
         ("affinity: { max_length: -1 }", "25: affinity.max_length: `-1` is not a whole number"),
         ("affinity: { max_length: 1.5 }", "25: affinity.max_length: `1.5` is not a whole number"),
+        ("affinity: { policy: random }", "21: affinity.policy: `random` is not one of `consistent_hash`, `least_ttft`"),
         (
-            "affinity: { policy: least_ttft }",
-            "21: affinity.policy: `least_ttft` is not yet supported: use `consistent_hash`",
+            "affinity: { policy: least-ttft }",
+            "21: affinity.policy: `least-ttft` is not one of `consistent_hash`, `least_ttft`; did you mean `least_ttft`?",
         ),
-        ("affinity: { policy: random }", "21: affinity.policy: `random` is not one of `consistent_hash`"),
+        ("affinity: { gateways: 0 }", "23: affinity.gateways: 0 is not from 1 to 1000"),
+        ("affinity: { gateways: 1001 }", "23: affinity.gateways: 1001 is not from 1 to 1000"),
+        ("affinity: { gateways: [a, b] }", "13: affinity.gateways: a list is not a whole number"),
+        ("affinity: { max_sessions: 0 }", "27: affinity.max_sessions: 0 is not from 1 to 10000000"),
+        ("affinity: { max_sessions: 10000001 }", "27: affinity.max_sessions: 10000001 is not from 1 to 10000000"),
+        ("affinity: { max_sessions: 1GiB }", "27: affinity.max_sessions: `1GiB` is not a whole number"),
+        ("affinity: { max_session: 9 }", "13: affinity.max_session: unknown key; did you mean `max_sessions`?"),
+        ("max_sessions: 9", "1: max_sessions: unknown key; it belongs in `affinity`"),
+        ("max_body: 1B", "1: max_body: unknown key; it belongs in `limits` or `pools[].retry`"),
         (
             "affinity: { return_home: when-idle }",
             "26: affinity.return_home: `when-idle` is not one of `when_idle`, `immediately`; did you mean `when_idle`?",
@@ -228,114 +219,6 @@ fn durations_sizes_shares() {
         ("retry: { budget: 101% }", "22: pools[0].retry.budget: `101%` is over `100%`"),
         ("retry: { max_body: 2GiB }", "24: pools[0].retry.max_body: must be from 0B to 1GiB"),
     ]);
-}
-
-#[test]
-fn pool() {
-    in_the_pool(&[
-        ("name: again", "5: pools[0].name: is given twice in this section: keep one"),
-        ("balance: random", "14: pools[0].balance: `random` is not one of `round_robin`, `least_requests`"),
-        ("fail_open: yes", "16: pools[0].fail_open: `yes` is not `true` or `false`"),
-        ("overload: { max_in_flight: 8 }", "32: pools[0].overload.max_in_flight: not yet supported: only `0` (off)"),
-        (
-            "overload: { balance_factor: 1.25 }",
-            "33: pools[0].overload.balance_factor: not yet supported: only `0` (off)",
-        ),
-        ("overload: { queue_wait: 1s }", "29: pools[0].overload.queue_wait: not yet supported: only `0s` (off)"),
-        ("health_check: { path: health }", "27: pools[0].health_check.path: `health` does not begin with `/`"),
-        (
-            "health_check: { path: /a b }",
-            "27: pools[0].health_check.path: `/a b` is not a path: percent-encode what is not visible ASCII",
-        ),
-        ("health_check: { interval: 1ms }", "31: pools[0].health_check.interval: is shorter than `10ms`"),
-        (
-            "health_check: { healthy_threshold: 0 }",
-            "40: pools[0].health_check.healthy_threshold: 0 is not from 1 to 1000",
-        ),
-        (
-            "health_check: { unhealthy_threshold: 0 }",
-            "42: pools[0].health_check.unhealthy_threshold: 0 is not from 1 to 1000",
-        ),
-        ("timeouts: { connect: 0s }", "26: pools[0].timeouts.connect: may not be zero"),
-        ("retry: { max_attempts: 0 }", "28: pools[0].retry.max_attempts: 0 is not from 1 to 16"),
-    ]);
-    let pools = |list: &str| said(&format!("{LISTENERS}pools: {list}\n"));
-    let good = "{ name: main, backends: [{ url: http://a }] }";
-    assert_eq!(pools("[]"), "f:2:1: pools: is empty: it needs at least one item");
-    assert_eq!(pools("[{ name: main }]"), "f:2:11: pools[0].backends: is missing");
-    assert_eq!(
-        pools("[{ name: main, backends: [] }]"),
-        "f:2:23: pools[0].backends: is empty: it needs at least one item"
-    );
-    assert_eq!(
-        pools("[{ name: a b, backends: [{ url: http://a }] }]"),
-        "f:2:17: pools[0].name: `a b` has a space: a name is a header value and a label"
-    );
-    assert_eq!(
-        pools(&format!("[{good}, {good}]")),
-        "f:2:58: pools[1]: several pools need `routes`, which are not yet supported: keep one pool"
-    );
-}
-
-#[test]
-fn backends() {
-    as_backends(&[
-        ("- http://a:1", "f:5:9: pools[0].backends[0]: must be a map of keys, not `http://a:1`"),
-        ("- name: a", "f:5:9: pools[0].backends[0].url: is missing"),
-        ("- { url: http://a, weight: 0 }", "f:5:34: pools[0].backends[0].weight: 0 is not a weight: to take a backend out of service, write `draining: true` or drain it on the admin listener"),
-        ("- { url: http://a, weight: 1001 }", "f:5:34: pools[0].backends[0].weight: 1001 is not from 1 to 1000"),
-        ("- { url: http://a, priority: -1 }", "f:5:36: pools[0].backends[0].priority: `-1` is not a whole number"),
-        ("- { url: http://a, server: llamacpp }", "f:5:34: pools[0].backends[0].server: `llamacpp` is not one of `llama_server`, `vllm`, `generic`"),
-        ("- { url: http://a, name: '' }", "f:5:32: pools[0].backends[0].name: is empty"),
-        ("- { url: http://a, name: none }", "f:5:32: pools[0].backends[0].name: `none` is reserved: in metrics it stands for requests that no backend answered"),
-        ("- { url: http://a, name: gpü }", "f:5:32: pools[0].backends[0].name: `gpü` is not visible ASCII: a name is a header value and a label"),
-        ("- { url: http://a, name: a/b }", "f:5:32: pools[0].backends[0].name: `a/b` has `/`: a name is a part of admin URLs, so none of `/ ? # %`"),
-        ("- { url: http://a, name: x, weight: 0 }\n      - { url: http://b, name: x }", "\
-f:5:43: pools[0].backends[0].weight: 0 is not a weight: to take a backend out of service, write `draining: true` or drain it on the admin listener
-f:6:32: pools[0].backends[1].name: `x` is the name of backends[0] already: names are identities"),
-        ("- url: http://a\n      - url: http://A:80/", "f:6:14: pools[0].backends[1].url: `a:80` is the name of backends[0] already: give one of them a `name`"),
-    ]);
-    let long = format!("- {{ url: http://a, name: {} }}", "x".repeat(256));
-    as_backends(&[(&long, "f:5:32: pools[0].backends[0].name: is longer than 255 characters")]);
-}
-
-#[test]
-fn urls() {
-    as_url(&[
-        ("gpu0:8080", "`gpu0:8080` has no scheme: write `http://HOST:PORT`"),
-        ("https://a", "`https://a` is not yet supported: backends are reached by `http://`"),
-        ("ftp://a", "`ftp://a` is not an `http://` URL"),
-        ("http://me:secret@a", "holds a user name: clients bring their own credentials"),
-        (
-            "http://a/v1",
-            "`http://a/v1` has a path: requests keep the path that the client sent, so write only `http://HOST:PORT`",
-        ),
-        ("http://a?b", "`http://a?b` has a query or fragment: write only `http://HOST:PORT`"),
-        ("http://", "`http://` is not a URL: write `http://HOST:PORT`"),
-        ("http://a:0", "`http://a:0` has no valid port: 1 to 65535"),
-        ("http://a:65536", "`http://a:65536` has no valid port: 1 to 65535"),
-        ("'http://a:'", "`http://a:` has no valid port: 1 to 65535"),
-        ("http://a:+80", "`http://a:+80` has no valid port: 1 to 65535"),
-    ]);
-    for host in ["10.0.0.300", "a..b", "-a", "[::g]", "a_b.1"] {
-        let url = format!("http://{host}:80");
-        as_url(&[(
-            &url,
-            &format!("`{url}` has no valid host: write a name, an IPv4 address or an IPv6 address in brackets"),
-        )]);
-    }
-    for (written, name) in [
-        ("http://gpu0", "gpu0:80"),
-        ("http://GPU_0.lan:1/", "gpu_0.lan:1"),
-        ("http://[2001:DB8::1]:8", "[2001:db8::1]:8"),
-        ("HTTP://10.0.0.1:8", "10.0.0.1:8"),
-    ] {
-        let config =
-            Config::parse(&format!("{LISTENERS}pools: [{{ name: main, backends: [{{ url: '{written}' }}] }}]"), "f")
-                .unwrap();
-        let backend = &config.pool().backends[0];
-        assert_eq!((backend.name.as_str(), backend.origin.to_string()), (name, format!("http://{name}")));
-    }
 }
 
 #[test]

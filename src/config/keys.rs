@@ -100,23 +100,25 @@ impl<'a> Keys<'a> {
         if name == "<<" {
             return "merging with `<<` is not supported: write the keys out, or use an alias for a whole value".into();
         }
+        let elsewhere = self.sections_with(name);
         let advice = if let Some(right) = nearest(name, known.iter().copied()) {
             format!("did you mean `{right}`?")
-        } else if let Some(section) = self.section_with(name) {
-            format!("it belongs in `{section}`")
-        } else {
+        } else if elsewhere.is_empty() {
             format!("this section has `{}`", known.join("`, `"))
+        } else {
+            format!("it belongs in {}", elsewhere.join(" or "))
         };
         format!("unknown key; {advice}")
     }
 
-    /// Where a key of this name is known.
-    fn section_with(&self, name: &str) -> Option<String> {
+    /// Where keys of this name are known, in alphabetical order.
+    fn sections_with(&self, name: &str) -> Vec<String> {
+        let mut found = Vec::new();
         let mut sections = vec![(String::new(), self.root_schema)];
         while let Some((path, schema)) = sections.pop() {
             for (key, property) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
                 if key == name && !path.is_empty() {
-                    return Some(path);
+                    found.push(format!("`{path}`"));
                 }
                 let dot = if path.is_empty() { "" } else { "." };
                 let mut below = self.resolve(property);
@@ -128,7 +130,8 @@ impl<'a> Keys<'a> {
                 sections.push((path, below));
             }
         }
-        None
+        found.sort();
+        found
     }
 
     fn resolve(&self, schema: &'a Json) -> &'a Json {

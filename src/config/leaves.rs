@@ -5,12 +5,12 @@ use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
 use super::file::{
-    AdminSection, AffinitySection, BackendSection, HealthCheckSection, LimitsSection, ListenerSection, OverloadSection,
-    PoolSection, RetrySection, ShutdownSection, TimeoutsSection,
+    AdminSection, AffinitySection, BackendSection, DrainSection, HealthCheckSection, LimitsSection, ListenerSection,
+    OverloadSection, PoolSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
 };
 use super::keys::nearest;
 use super::lenient::{Leaf, Lenient, quote};
-use super::{AccessLog, Balance, Policy, ProbeKind, ReturnHome, ServerKind};
+use super::{AccessLog, Balance, DrainSessions, Policy, ProbeKind, ReturnHome, ServerKind};
 
 impl Leaf for bool {
     fn read(value: Value) -> Result<Self, String> {
@@ -83,15 +83,6 @@ fn words(schema: &serde_json::Value) -> Vec<String> {
     listed.chain(documented).collect()
 }
 
-impl Leaf for Policy {
-    fn read(value: Value) -> Result<Self, String> {
-        if value.as_str() == Some("least_ttft") {
-            return Err("`least_ttft` is not yet supported: use `consistent_hash`".into());
-        }
-        read_choice(&value)
-    }
-}
-
 /// Reads each of these types in the same way.
 macro_rules! read_as {
     ($read:expr; $($name:ident)*) => {$(
@@ -103,6 +94,6 @@ macro_rules! read_as {
     )*};
 }
 
-read_as!(|value| read_choice(&value); AccessLog Balance ProbeKind ReturnHome ServerKind);
+read_as!(|value| read_choice(&value); AccessLog Balance DrainSessions Policy ProbeKind ReturnHome ServerKind);
 read_as!(read_section; AdminSection AffinitySection BackendSection HealthCheckSection LimitsSection ListenerSection);
-read_as!(read_section; OverloadSection PoolSection RetrySection ShutdownSection TimeoutsSection);
+read_as!(read_section; DrainSection OverloadSection PoolSection RetrySection ShutdownSection SignalsSection TimeoutsSection);

@@ -4,7 +4,7 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `mod.rs`, `pool.rs` | what is meant: [`Config`] and its parts, nothing optional that has a default |
+//! | `mod.rs`, `pool.rs`, `overload.rs` | what is meant: [`Config`] and its parts, nothing optional that has a default |
 //! | `file.rs`, `defaults.rs` | what is written: a 1:1 mirror of the file, and every default; the JSON schema comes from here |
 //! | `node.rs` | the YAML document as a tree in which every scalar knows its line and column |
 //! | `keys.rs` | unknown, duplicate and valueless keys, found by comparing the tree with the schema |
@@ -21,7 +21,7 @@
 //! # Adding a key
 //!
 //! A field in `file.rs`, its default in `defaults.rs`, its check in `convert*.rs`, a line in `conf/reference.yaml`, a row in
-//! `golden.rs` for each mistake one can make. The tests of `reference.rs` name what is missing.
+//! `golden*.rs` for each mistake one can make. The tests of `reference.rs` name what is missing.
 
 mod at;
 mod check;
@@ -34,11 +34,14 @@ mod keys;
 mod leaves;
 mod lenient;
 mod node;
+mod overload;
 mod pool;
 mod units;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_pool;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -56,7 +59,10 @@ use serde::{Deserialize, Serialize};
 pub use self::errors::{ConfigError, Errors};
 pub use self::file::schema;
 pub use self::node::Position;
-pub use self::pool::{Backend, Balance, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Timeouts};
+pub use self::overload::{MaxInFlight, Overload};
+pub use self::pool::{
+    Backend, Balance, Drain, DrainSessions, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Signals, Timeouts,
+};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,6 +108,11 @@ pub struct Affinity {
     pub hash_seed: String,
     /// How a session's backend is chosen.
     pub policy: Policy,
+    /// How many gateways with this file share the backends: 1..=1000. Each sees only its own share of the load, so
+    /// [`Policy::LeastTtft`] leans on the home that all of them agree on when there are several.
+    pub gateways: u32,
+    /// The most sessions whose places are known, of those seen within [`Self::idle_ttl`]: 1..=10,000,000.
+    pub max_sessions: usize,
     /// When a session that failed over returns to its home.
     pub return_home: ReturnHome,
     /// After this silence a session's cache is taken for cold. Never zero.
@@ -125,13 +136,15 @@ pub struct SessionHeader {
 pub enum Policy {
     /// Weighted rendezvous hashing over backend names.
     ConsistentHash,
+    /// Where the first token is likely to come first: by the prompt to compute there and the prompts ahead of it.
+    LeastTtft,
 }
 
 /// When a session that failed over returns to its home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReturnHome {
-    /// After [`Affinity::idle_ttl`] of silence: its cache is where it last was.
+    /// After `affinity.idle_ttl` of silence: its cache is where it last was.
     WhenIdle,
     /// With the first turn after home became available again.
     Immediately,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::overload::Overload;
+
 /// A set of backends and how to select among them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
@@ -13,6 +15,15 @@ pub struct Pool {
     pub name: String,
     /// How requests without a session are spread.
     pub balance: Balance,
+    /// How much of the work one backend may have.
+    pub overload: Overload,
+    /// How long a backend that recovered or joined gets fewer new sessions and keyless requests than its share, up to
+    /// 1 h; `None` gives it all at once (written `0s`).
+    pub slow_start: Option<Duration>,
+    /// What the backends are asked about their load.
+    pub signals: Signals,
+    /// What becomes of the sessions of a draining backend.
+    pub drain: Drain,
     /// Nobody available: try the preference order anyway.
     pub fail_open: bool,
     /// How backends are probed.
@@ -33,6 +44,32 @@ pub enum Balance {
     RoundRobin,
     /// The backend with the fewest requests in flight for its weight.
     LeastRequests,
+}
+
+/// What the backends are asked about their load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signals {
+    /// From one poll of a backend's metrics and slots to the next; at least 100 ms. `None` never asks (written `0s`).
+    pub interval: Option<Duration>,
+}
+
+/// What becomes of the sessions of a draining backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// When they leave it.
+    pub sessions: DrainSessions,
+    /// After this long they leave it in any case; `None` gives them all the time (written `0s`).
+    pub deadline: Option<Duration>,
+}
+
+/// When the sessions of a draining backend leave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainSessions {
+    /// Each once it was silent for `affinity.idle_ttl`: its cache is cold by then.
+    UntilIdle,
+    /// With their next turn.
+    AtOnce,
 }
 
 /// How backends are probed.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::node::Position;
-use super::{Config, Errors};
+use super::{Config, Errors, MaxInFlight};
 
 const REFERENCE: &str = include_str!("../../conf/reference.yaml");
 
@@ -16,6 +16,11 @@ fn places_are_real(text: &str, result: Result<Config, Errors>) {
         // libyaml may report the end of the file, one line further.
         assert!((1..=lines + 1).contains(&line) && column >= 1, "{errors}");
     }
+}
+
+fn with_overload(keys: &str) -> Result<Config, Errors> {
+    let pool = format!("{{ name: main, backends: [{{ url: http://a }}], overload: {{ {keys} }} }}");
+    Config::parse(&format!("listeners: [{{ address: 127.0.0.1:0 }}]\npools: [{pool}]\n"), "f")
 }
 
 /// Fragments that make half-right files likelier than random text does.
@@ -66,6 +71,15 @@ fn fragment() -> impl Strategy<Value = String> {
         "? ",
         "\u{feff}",
         "\r\n",
+        "overload: ",
+        "max_in_flight: ",
+        "balance_factor: ",
+        "auto",
+        ".nan",
+        "1.25",
+        "drain: ",
+        "sessions: ",
+        "until_idle",
     ];
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..60).prop_map(|words| words.concat())
 }
@@ -96,6 +110,33 @@ proptest! {
         if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
             text.replace_range(at..=at, &with.to_string());
             places_are_real(&text, Config::parse(&text, "changed.yaml"));
+        }
+    }
+
+    /// Whatever number is written: only those that the bound can be computed with are taken.
+    #[test]
+    fn any_number_as_factor(factor in prop_oneof![any::<f64>(), -1.0..120.0, Just(1.0), Just(100.0)]) {
+        let overload = format!("balance_factor: {}", serde_yaml::to_string(&factor).unwrap().trim());
+        match with_overload(&overload) {
+            Ok(config) if factor == 0.0 => prop_assert_eq!(config.pool().overload.balance_factor, None),
+            Ok(config) => {
+                prop_assert!(factor > 1.0 && factor <= 100.0);
+                prop_assert_eq!(config.pool().overload.balance_factor, Some(factor));
+            }
+            Err(errors) => {
+                prop_assert!(factor != 0.0 && !(factor > 1.0 && factor <= 100.0), "{}", errors);
+                prop_assert_eq!(errors.count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_as_limit(limit in prop_oneof![any::<i64>(), -2_i64..1_000_002]) {
+        let read = with_overload(&format!("max_in_flight: {limit}")).map(|config| config.pool().overload.max_in_flight);
+        match u32::try_from(limit) {
+            Ok(0) => prop_assert_eq!(read, Ok(MaxInFlight::Off)),
+            Ok(count) if count <= 1_000_000 => prop_assert_eq!(read, Ok(MaxInFlight::Fixed(count))),
+            _ => prop_assert_eq!(read.map_err(|errors| errors.count()), Err(1)),
         }
     }
 
