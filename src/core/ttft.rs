@@ -7,10 +7,11 @@
 //! ```text
 //! score(b)     = (max(pending(b), slots(b)) + w * recompute(b) + d * decoding(b)) / speed(b)
 //!
-//! pending(b)   = bytes of the prompts that await their first token at b, less what must have been read of the oldest
+//! pending(b)   = bytes of the prompts that await their first token at b, less what must have been read of the oldest,
+//!                plus half of those that others wait for, if b says so; a quarter for answers in one piece
 //! slots(b)     = bytes that b would read until a slot is free, if none is
 //! recompute(b) = bytes - held(age) * seen(b); at the home of a session that is not known, bytes * (1 - q)
-//! w            = 1.5 + gateways * behind, at most 7.5
+//! w            = 1.5 + gateways * behind, at most 19.5
 //! d            = 960
 //! q            = 0 with one gateway, 1/2 with several
 //! ```
@@ -39,3 +40,6 @@ pub use rates::Rates;
 pub use score::{Candidate, Choice, Lean, Seen, Terms, choose, expect, score};
 pub use speed::Speed;
 pub use waiting::{Expected, Ticket, Waiting};
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ pub struct Rates {
     behind: Number,
     size: Number,
     answer: Number,
+    whole: Number,
 }
 
 #[derive(Debug)]
@@ -28,6 +29,7 @@ struct Sums {
     behind: Ratio,
     size: Ratio,
     answer: Ratio,
+    whole: Ratio,
 }
 
 /// A request got its first token.
@@ -55,12 +57,14 @@ impl Default for Rates {
                 behind: Ratio::default(),
                 size: Ratio::default(),
                 answer: Ratio::default(),
+                whole: Ratio::default(),
             }),
             bytes_per_ms: Number::default(),
             held: std::array::from_fn(|_| Number::new(1.0)),
             behind: Number::default(),
             size: Number::default(),
             answer: Number::default(),
+            whole: Number::default(),
         }
     }
 }
@@ -97,9 +101,21 @@ impl Rates {
         self.answer.get()
     }
 
+    /// The share of answers that come in one piece, of which no first token is seen, 0 to 1.
+    #[must_use]
+    pub fn whole(&self) -> f64 {
+        self.whole.get()
+    }
+
+    /// An answer came in one piece.
+    pub(super) fn learn_whole(&self) {
+        observe(&mut self.sums.lock().whole, &self.whole, 1.0, 1.0);
+    }
+
     pub(super) fn learn_first_token(&self, seen: FirstToken) {
         let expected = seen.expected;
         let mut sums = self.sums.lock();
+        observe(&mut sums.whole, &self.whole, 0.0, 1.0);
         observe(&mut sums.behind, &self.behind, seen.behind as f64, 1.0);
         observe(&mut sums.size, &self.size, expected.estimate as f64, 1.0);
         observe(&mut sums.answer, &self.answer, seen.answering as f64 * seen.since as f64, 1.0);
@@ -161,15 +177,14 @@ mod tests {
         /// Whatever it believed before, by whatever factor that was wrong.
         #[test]
         fn the_rate_is_soon_what_it_really_is(
-            wrong in prop::sample::select(vec![0.125, 0.5, 2.0, 8.0]),
+            wrong in prop::sample::select(vec![4u64, 16, 64, 256]),
             sizes in prop::collection::vec(4_000u64..400_000, 250..300),
         ) {
-            let (rates, truth) = (Rates::default(), 32.0);
-            let ms = |bytes: u64, rate: f64| (bytes as f64 / rate).round() as Millis;
-            sizes[..50].iter().for_each(|bytes| rates.learn_first_token(first_token(*bytes, ms(*bytes, truth * wrong))));
-            prop_assert!((rates.bytes_per_ms() / (truth * wrong) - 1.0).abs() < 0.01);
-            sizes[50..].iter().for_each(|bytes| rates.learn_first_token(first_token(*bytes, ms(*bytes, truth))));
-            prop_assert!((rates.bytes_per_ms() / truth - 1.0).abs() < 0.15, "{}", rates.bytes_per_ms());
+            let rates = Rates::default();
+            sizes[..50].iter().for_each(|bytes| rates.learn_first_token(first_token(*bytes, bytes / wrong)));
+            prop_assert!((rates.bytes_per_ms() / wrong as f64 - 1.0).abs() < 0.01);
+            sizes[50..].iter().for_each(|bytes| rates.learn_first_token(first_token(*bytes, bytes / 32)));
+            prop_assert!((rates.bytes_per_ms() / 32.0 - 1.0).abs() < 0.15, "{}", rates.bytes_per_ms());
         }
 
         #[test]

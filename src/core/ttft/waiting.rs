@@ -75,7 +75,7 @@ impl Waiting {
         queue.requests.insert(id, Request { dispatched: now, estimate: expected.estimate });
         self.publish(&queue);
         drop(queue);
-        Ticket { waiting: Arc::clone(self), id, expected }
+        Ticket { waiting: Arc::clone(self), id, expected, streams: AtomicBool::new(false) }
     }
 
     /// How many requests wait.
@@ -183,6 +183,7 @@ pub struct Ticket {
     waiting: Arc<Waiting>,
     id: u64,
     expected: Expected,
+    streams: AtomicBool,
 }
 
 impl Ticket {
@@ -191,6 +192,7 @@ impl Ticket {
         let waiting = &*self.waiting;
         let answering = waiting.answering();
         let Some(request) = waiting.leave(self.id, false) else { return };
+        self.streams.store(true, Ordering::Relaxed);
         let before = waiting.first_token(now);
         let took = now.saturating_sub(request.dispatched.max(before));
         let promised = rates.bytes_per_ms() * f64::from(self.expected.weight);
@@ -216,6 +218,9 @@ impl Ticket {
     /// The backend's own figures, at the end of the response: how much was really cached. A backend that has never
     /// reported a cached token does not report them at all.
     pub fn usage(&self, rates: &Rates, usage: Usage) {
+        if !self.streams.load(Ordering::Relaxed) {
+            rates.learn_whole();
+        }
         let reports = &self.waiting.reports_cached;
         if usage.cached > 0 {
             reports.store(true, Ordering::Relaxed);
@@ -308,6 +313,20 @@ mod tests {
         waiting.enter(known, 1).usage(&rates, Usage { prompt: 250, cached: 250 });
         waiting.enter(known, 1).usage(&rates, Usage { prompt: 250, cached: 0 });
         assert!(rates.held(10) < 0.6, "it reports, so none is none");
+    }
+
+    #[test]
+    fn answers_in_one_piece_are_noticed() {
+        let (waiting, rates) = (Arc::new(Waiting::default()), Rates::default());
+        let usage = Usage { prompt: 250, cached: 0 };
+        let streamed = waiting.enter(expected(1_000), 1);
+        streamed.first_token(&rates, 5);
+        streamed.usage(&rates, usage);
+        assert!(rates.whole().abs() < 1e-9);
+        let whole = waiting.enter(expected(1_000), 1);
+        whole.answered();
+        whole.usage(&rates, usage);
+        assert!((rates.whole() - 0.5).abs() < 0.02);
     }
 
     #[test]
