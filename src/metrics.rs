@@ -5,6 +5,7 @@
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
 mod labels;
+mod overload;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -13,9 +14,11 @@ use prometheus::{
 };
 
 pub use labels::{Code, Phase, RetryReason};
+pub use overload::QueueExit;
+use overload::{Exits, OverloadFamilies, Spills};
 
 use crate::core::usage::Usage;
-use crate::core::{Affinity, Cause, Pool, State, Transition};
+use crate::core::{Affinity, Cause, Pool, Reason, State, Transition};
 
 /// All metric families of the gateway.
 pub struct Metrics {
@@ -32,6 +35,7 @@ pub struct Metrics {
     session_keys: IntCounterVec,
     displaced: IntGaugeVec,
     prompt_tokens: IntCounterVec,
+    overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
 }
@@ -115,6 +119,7 @@ impl Metrics {
                 "Prompt tokens as the backends report them, by whether they were in the KV cache",
                 &["pool", "backend", "affinity", "cached"],
             )?,
+            overload: OverloadFamilies::new(&registry)?,
             reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
             registry,
         })
@@ -137,6 +142,7 @@ impl Metrics {
                 ["false", "true"]
                     .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
             }),
+            exits: self.overload.exits(pool, name),
         }
     }
 
@@ -150,6 +156,7 @@ impl Metrics {
             session_headers: session_headers.iter().map(|name| self.session_keys.with_label_values(&[name])).collect(),
             session_none: self.session_keys.with_label_values(&["none"]),
             session_invalid: self.session_keys.with_label_values(&["invalid"]),
+            spills: self.overload.spills(pool),
         }
     }
 
@@ -171,6 +178,7 @@ impl Metrics {
             }
         }
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
+        self.overload.read(pool_name, pool);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
@@ -191,6 +199,7 @@ pub struct BackendMetrics {
     duration: Histogram,
     first_byte: [Histogram; 6],
     prompt_tokens: [[IntCounter; 2]; 6],
+    exits: Exits,
 }
 
 impl BackendMetrics {
@@ -198,6 +207,11 @@ impl BackendMetrics {
     pub fn request(&self, affinity: Affinity, code: Code, seconds: f64) {
         self.requests[affinity as usize][code as usize].inc();
         self.duration.observe(seconds);
+    }
+
+    /// Counts a request that waited here for room.
+    pub fn queue_exit(&self, exit: QueueExit) {
+        self.exits.count(exit);
     }
 
     /// Notes how long the first byte took.
@@ -243,6 +257,7 @@ pub struct PoolMetrics {
     pub session_none: IntCounter,
     /// Requests whose session is no valid one.
     pub session_invalid: IntCounter,
+    spills: Spills,
 }
 
 impl PoolMetrics {
@@ -254,6 +269,11 @@ impl PoolMetrics {
     /// Counts a retry.
     pub fn retry(&self, reason: RetryReason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// Counts a session that was sent elsewhere because its place was too busy.
+    pub fn spill(&self, reason: Reason) {
+        self.spills.count(reason);
     }
 
     /// Counts a client that left.

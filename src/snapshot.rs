@@ -1,14 +1,15 @@
 //! The config in force and what was built from it. A request keeps the one that it began with.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod settings;
 
-use crate::config::{self, Config, ReturnHome};
+use std::sync::Arc;
+
+use crate::config::Config;
 use crate::core::budget::RetryBudget;
-use crate::core::pool::{Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Settings};
 use crate::core::{Millis, Observation, Pool, Seed, State, Thresholds};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
+use settings::{millis, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -104,6 +105,8 @@ impl Snapshot {
     pub fn sweep(&self, now: Millis) {
         self.pool.expire(now);
         for (member, link) in self.links.iter().enumerate() {
+            // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
+            link.queue.call();
             let late = link.attempts.cut_late(self.deadlines, now);
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
@@ -116,48 +119,4 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn specs(config: &Config) -> Vec<MemberSpec> {
-    let spec = |backend: &config::Backend| MemberSpec {
-        name: backend.name.clone(),
-        weight: backend.weight,
-        priority: backend.priority,
-        draining: backend.draining,
-    };
-    config.pool().backends.iter().map(spec).collect()
-}
-
-fn settings(config: &Config) -> Settings {
-    let (affinity, pool) = (&config.affinity, config.pool());
-    Settings {
-        seed: Seed::new(&affinity.hash_seed),
-        balance: match pool.balance {
-            config::Balance::RoundRobin => Balance::RoundRobin,
-            config::Balance::LeastRequests => Balance::LeastRequests,
-        },
-        fail_open: pool.fail_open,
-        stay_put: affinity.return_home == ReturnHome::WhenIdle,
-        idle_ttl: millis(affinity.idle_ttl),
-        max_displaced: affinity.max_displaced,
-        policy: Policy::ConsistentHash,
-        gateways: 1,
-        max_sessions: 200_000,
-        overload: Overload {
-            max_in_flight: MaxInFlight::Off,
-            balance_factor: None,
-            balance_floor: 4,
-            max_waiting: 0,
-        },
-        slow_start: 0,
-        drain: Drain { sessions: DrainSessions::AtOnce, deadline: Some(600_000) },
-        thresholds: Thresholds {
-            healthy: pool.health_check.healthy_threshold,
-            unhealthy: pool.health_check.unhealthy_threshold,
-        },
-    }
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

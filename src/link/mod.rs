@@ -5,6 +5,7 @@
 
 mod address;
 mod attempts;
+mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket};
+pub use queue::{Place, Queue, Seat};
 
 use crate::config;
 use crate::core::Backend;
@@ -30,6 +32,8 @@ pub struct Link {
     pub metrics: BackendMetrics,
     /// What is under way there.
     pub attempts: Arc<Attempts>,
+    /// What waits for room there.
+    pub queue: Arc<Queue>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
     last_error: Mutex<Option<LastError>>,
@@ -53,6 +57,7 @@ impl Link {
             address: Arc::new(Address::new(config.origin.clone())),
             metrics: metrics.backend(pool, &config.name),
             attempts: Arc::default(),
+            queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             last_error: Mutex::default(),
             fresh: AtomicU64::new(0),

@@ -15,20 +15,21 @@ use pingora::{Error, ErrorType, Result};
 use super::ctx::Ctx;
 use super::form;
 use super::retry;
-use crate::core::{Selection, Verdict};
+use super::wait;
+use crate::core::{Affinity, Patience, Selection, Verdict};
 use crate::link::Socket;
 use crate::snapshot::Snapshot;
 
 /// Selects a backend, counts the request there, and says how to connect.
-pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     ctx.leave();
     let again = ctx.again.take();
     let selection = match (again, ctx.selection) {
         (Some(member), Some(selection)) if selection.member == member => selection,
-        _ => next(ctx)?,
+        _ => next(session, ctx).await?,
     };
     let link = Arc::clone(&ctx.snapshot.links[selection.member]);
-    ctx.in_flight = Some(ctx.snapshot.pool.enter(&selection, &ctx.ask(), ctx.now()));
+    ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, &ctx.ask(Patience::Spills), ctx.now())));
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
@@ -40,12 +41,19 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     }
 }
 
-fn next(ctx: &mut Ctx) -> Result<Selection> {
-    let selection = match ctx.snapshot.pool.select(&ctx.ask(), &ctx.tried, ctx.now()) {
+async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
+    let mut verdict = ctx.select(wait::patience(ctx));
+    if let Verdict::Wait { member, .. } = verdict {
+        verdict = wait::for_room(session, ctx, member).await?;
+    }
+    let selection = match verdict {
         Verdict::Go(selection) => selection,
-        Verdict::Full => return Err(Error::new_in(FULL)),
-        Verdict::Nobody | Verdict::Wait { .. } => return Err(Error::new_in(NO_BACKEND)),
+        Verdict::Full | Verdict::Wait { .. } => return Err(Error::new_in(FULL)),
+        Verdict::Nobody => return Err(Error::new_in(NO_BACKEND)),
     };
+    if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
+        ctx.snapshot.metrics.spill(reason);
+    }
     ctx.tried.push(selection.member);
     ctx.selection = Some(selection);
     ctx.record.attempt(selection);

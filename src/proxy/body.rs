@@ -187,6 +187,11 @@ impl Body {
         }
     }
 
+    /// Whether there is nothing more of it to come.
+    pub(super) fn is_here(&self) -> bool {
+        self.is_complete() || matches!(self, Body::Empty)
+    }
+
     /// Until when more of it must come.
     pub(super) fn upload_due(&self, session: &Session, grace: Duration, begun: Millis, now: Millis) -> Option<Millis> {
         let received = session.as_downstream().body_bytes_read() as u64;

@@ -8,9 +8,9 @@ use super::body::Body;
 use super::connections;
 use super::record::Record;
 use crate::core::usage::Tail;
-use crate::core::{Ask, InFlight, Millis, Selection, SessionKey, Tried};
+use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
 use crate::gateway::{Gateway, Share};
-use crate::link::{Attempt, Cut, Link};
+use crate::link::{Attempt, Cut, Link, Seat};
 use crate::snapshot::Snapshot;
 
 /// One request.
@@ -27,6 +27,8 @@ pub struct Ctx {
     pub(super) selection: Option<Selection>,
     /// Where it has been.
     pub(super) tried: Tried,
+    /// Whether it has waited for room, which it does once.
+    pub(super) waited: bool,
     /// Whether the response is a stream of events, whose first bytes are the first token.
     pub(super) streams: bool,
     /// Whether its session is away from home, on a backend that has begun to answer it.
@@ -44,7 +46,7 @@ pub struct Ctx {
     /// Everything that is counted, when this drops.
     pub(super) record: Record,
     pub(super) attempt: Option<Attempt>,
-    pub(super) in_flight: Option<InFlight>,
+    pub(super) seat: Option<Seat>,
     _serving: Option<Share>,
     pub(super) busy: connections::Busy,
 }
@@ -65,6 +67,7 @@ impl Ctx {
             body: Body::Empty,
             selection: None,
             tried: Tried::default(),
+            waited: false,
             streams: false,
             landed: false,
             again: None,
@@ -74,7 +77,7 @@ impl Ctx {
             begun: gateway.clock.now(),
             record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot)),
             attempt: None,
-            in_flight: None,
+            seat: None,
             _serving: gateway.requests.take(1, usize::MAX),
             busy: connections::Busy::begin(),
             snapshot,
@@ -90,8 +93,13 @@ impl Ctx {
     }
 
     /// What a backend is selected for.
-    pub(super) fn ask(&self) -> Ask {
-        Ask::new(self.key, self.bytes)
+    pub(super) fn ask(&self, patience: Patience) -> Ask {
+        Ask { key: self.key, bytes: self.bytes, patience }
+    }
+
+    /// Asks the pool where to go.
+    pub(super) fn select(&self, patience: Patience) -> Verdict {
+        self.snapshot.pool.select(&self.ask(patience), &self.tried, self.now())
     }
 
     /// The link to the backend where the request is now.
@@ -102,6 +110,6 @@ impl Ctx {
     /// The request is no longer at its backend.
     pub(super) fn leave(&mut self) {
         self.cut = self.attempt.take().and_then(|attempt| attempt.cut());
-        self.in_flight = None;
+        self.seat = None;
     }
 }

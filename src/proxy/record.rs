@@ -16,7 +16,7 @@ use super::head::REQUEST_ID;
 use super::reframe;
 use crate::access_log::Line;
 use crate::core::usage::Usage;
-use crate::core::{Affinity, Selection, SessionKey};
+use crate::core::{Affinity, Reason, Selection, SessionKey};
 use crate::gateway::Gateway;
 use crate::link::Cut;
 use crate::metrics::{Code, Phase};
@@ -212,6 +212,7 @@ impl Record {
             pool: &self.snapshot.config.pool().name,
             backend: self.backend(),
             affinity: self.selection.map(|selection| Affinity::as_str(selection.affinity)),
+            reason: self.selection.and_then(|selection| selection.reason).map(Reason::as_str),
             attempts: self.attempts,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

@@ -68,11 +68,11 @@ pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
         if let Some(attempt) = &ctx.attempt {
             attempt.progress(now);
         }
-        if let Some(there) = &ctx.in_flight
+        if let Some(seat) = &ctx.seat
             && ctx.streams
             && !piece.is_empty()
         {
-            there.first_token(now);
+            seat.there.first_token(now);
         }
         if let Some(tail) = &mut ctx.tail {
             tail.push(piece);
@@ -86,8 +86,8 @@ pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
 /// The response is over: what it said of the prompt counts, and its session was active until now.
 pub(super) fn end(ctx: &mut Ctx) {
     let usage = ctx.tail.as_ref().and_then(Tail::usage);
-    if let (Some(there), Some(usage)) = (&ctx.in_flight, usage) {
-        there.learn(usage);
+    if let (Some(seat), Some(usage)) = (&ctx.seat, usage) {
+        seat.there.learn(usage);
     }
     ctx.record.usage(usage);
     if let (Some(key), Some(selection), true) = (ctx.key, ctx.selection, ctx.landed) {
