@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::core::budget::RetryBudget;
-use crate::core::{Millis, Observation, Pool, Seed, State, Thresholds};
+use crate::core::{Millis, Observation, Pool, State};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
 use settings::{millis, settings, specs};
