@@ -97,12 +97,12 @@ pub fn choose<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     now: Millis,
 ) -> Option<Choice> {
+    let moment = Moment::new(lean, rates, now);
     let mut best: Option<(Choice, Claim)> = None;
     let mut last: Option<Choice> = None;
     for candidate in candidates {
         let expected = expect(rates, bytes, &candidate, now);
-        let choice =
-            Choice { member: candidate.member, terms: score(lean, rates, expected, &candidate, now), expected };
+        let choice = Choice { member: candidate.member, terms: moment.score(expected, &candidate), expected };
         if candidate.last && expected.seen > 0 {
             last = Some(choice);
         }
@@ -143,31 +143,62 @@ pub fn expect(rates: &Rates, bytes: u64, candidate: &Candidate<'_>, now: Millis)
 /// The score of a candidate for a request of which that is expected.
 #[must_use]
 pub fn score(lean: Lean, rates: &Rates, expected: Expected, candidate: &Candidate<'_>, now: Millis) -> Terms {
-    let waiting = candidate.waiting;
-    let (running, unread) = waiting.others();
-    let speed = f64::from(expected.weight) * waiting.speed().factor();
-    let pending = unread_share(rates) * waiting.pending(rates.bytes_per_ms() * speed, now);
-    let pending = pending + OTHERS * f64::from(unread) * rates.size();
-    let wait = pending.max(slot_wait(rates, candidate, running + unread) * speed);
-    let unknown = if candidate.home && expected.seen == 0 { 1.0 - lean.home } else { 1.0 };
-    let recompute = lean.recompute(rates) * unknown * expected.estimate as f64;
-    let decoding = DECODING_BYTES * (waiting.answering() as f64 + f64::from(running));
-    Terms { wait, recompute, decoding, speed, total: (wait + recompute + decoding) / speed }
+    Moment::new(lean, rates, now).score(expected, candidate)
 }
 
-/// How much of what awaits a first token is really unread: that of an answer in one piece is not seen when it comes, so
-/// most of those that seem to wait for it are being answered.
-fn unread_share(rates: &Rates) -> f64 {
-    1.0 - rates.whole() * (1.0 - UNREAD_OF_WHOLE)
+/// What all candidates have in common.
+struct Moment {
+    now: Millis,
+    bytes_per_ms: f64,
+    /// How much of what awaits a first token is really unread: that of an answer in one piece is not seen when it comes,
+    /// so most of those that seem to wait for it are being answered.
+    unread: f64,
+    /// Bytes for each prompt that others wait for.
+    other: f64,
+    /// What a backend of weight 1 reads while an answer takes its time.
+    answer: f64,
+    recompute: f64,
+    recompute_at_home: f64,
 }
 
-/// What a backend of weight 1 would read until a slot is free: so many answers have to end before, and one ends in the
-/// time of an answer by the number of slots.
-fn slot_wait(rates: &Rates, candidate: &Candidate<'_>, others: u32) -> f64 {
-    let Some(slots) = candidate.slots.filter(|slots| *slots > 0) else { return 0.0 };
-    let there = candidate.waiting.count() + candidate.waiting.answering();
-    let missing = (there as f64 + f64::from(others) + 1.0 - f64::from(slots)).max(0.0);
-    missing / f64::from(slots) * rates.answer() * rates.bytes_per_ms()
+impl Moment {
+    fn new(lean: Lean, rates: &Rates, now: Millis) -> Moment {
+        let (recompute, bytes_per_ms) = (lean.recompute(rates), rates.bytes_per_ms());
+        Moment {
+            now,
+            bytes_per_ms,
+            unread: 1.0 - rates.whole() * (1.0 - UNREAD_OF_WHOLE),
+            other: OTHERS * rates.size(),
+            answer: rates.answer() * bytes_per_ms,
+            recompute,
+            recompute_at_home: recompute * (1.0 - lean.home),
+        }
+    }
+
+    fn score(&self, expected: Expected, candidate: &Candidate<'_>) -> Terms {
+        let waiting = candidate.waiting;
+        let (running, unread) = waiting.others();
+        let speed = f64::from(expected.weight) * waiting.speed().factor();
+        let pending =
+            self.unread * waiting.pending(self.bytes_per_ms * speed, self.now) + self.other * f64::from(unread);
+        let there = waiting.count() + waiting.answering() + running as usize + unread as usize;
+        let wait = match candidate.slots {
+            Some(slots) if there >= slots as usize => pending.max(self.slot_wait(slots, there) * speed),
+            _ => pending,
+        };
+        let unknown_at_home = candidate.home && expected.seen == 0;
+        let weight = if unknown_at_home { self.recompute_at_home } else { self.recompute };
+        let recompute = weight * expected.estimate as f64;
+        let decoding = DECODING_BYTES * (waiting.answering() as f64 + f64::from(running));
+        Terms { wait, recompute, decoding, speed, total: (wait + recompute + decoding) / speed }
+    }
+
+    /// What a backend of weight 1 would read until a slot is free for one more: so many answers have to end before, and
+    /// one ends in the time of an answer by the number of slots.
+    fn slot_wait(&self, slots: u32, there: usize) -> f64 {
+        let slots = f64::from(slots.max(1));
+        (there as f64 + 1.0 - slots).max(0.0) / slots * self.answer
+    }
 }
 
 /// What an answer under way costs: 30 ms where 8,000 tokens of 4 bytes are read in a second. 320 to 2,000 make no
