@@ -194,6 +194,7 @@ impl Backend {
     /// Notes what it says of itself; the default: nothing, or nobody asks any more.
     pub fn set_signals(&self, signals: Signals) {
         self.signals.set(signals);
+        self.waiting.note_load(signals.running.unwrap_or(0), signals.waiting.unwrap_or(0), self.in_flight());
     }
 
     /// Counts a request as being there until the guard drops.
@@ -216,35 +217,53 @@ impl Backend {
 #[derive(Debug)]
 pub struct InFlight {
     backend: Arc<Backend>,
-    ticket: Option<(Ticket, Arc<Rates>)>,
+    ticket: Option<Awaiting>,
+}
+
+/// A request that awaits its first token, or has awaited it.
+#[derive(Debug)]
+struct Awaiting {
+    ticket: Ticket,
+    rates: Arc<Rates>,
+    /// So that each piece of a stream after the first one costs a glance.
+    over: AtomicBool,
 }
 
 impl InFlight {
     /// The same, and awaiting its first token.
     pub(super) fn awaiting(mut self, expected: Expected, rates: &Arc<Rates>, now: Millis) -> InFlight {
-        self.ticket = Some((self.backend.waiting.enter(expected, now), Arc::clone(rates)));
+        let ticket = self.backend.waiting.enter(expected, now);
+        self.ticket = Some(Awaiting { ticket, rates: Arc::clone(rates), over: AtomicBool::new(false) });
         self
     }
 
     /// The first token of a stream came. Only the first call counts.
     pub fn first_token(&self, now: Millis) {
-        if let Some((ticket, rates)) = &self.ticket {
-            ticket.first_token(rates, now);
+        if let Some(awaiting) = self.ticket.as_ref().filter(|awaiting| awaiting.ends()) {
+            awaiting.ticket.first_token(&awaiting.rates, now);
         }
     }
 
-    /// It awaits no first token any more, and how long it took says nothing: an error, or an answer in one piece.
+    /// It awaits no first token any more, and how long it took says nothing: an error, or an answer in one piece. Only
+    /// the first call counts.
     pub fn answered(&self) {
-        if let Some((ticket, _)) = &self.ticket {
-            ticket.answered();
+        if let Some(awaiting) = self.ticket.as_ref().filter(|awaiting| awaiting.ends()) {
+            awaiting.ticket.answered();
         }
     }
 
     /// Learns from what the backend said of the prompt, at the end of its answer.
     pub fn learn(&self, usage: Usage) {
-        if let Some((ticket, rates)) = &self.ticket {
+        if let Some(Awaiting { ticket, rates, .. }) = &self.ticket {
             ticket.usage(rates, usage);
         }
+    }
+}
+
+impl Awaiting {
+    /// Whether the wait ends with this call.
+    fn ends(&self) -> bool {
+        !self.over.load(Ordering::Relaxed) && !self.over.swap(true, Ordering::Relaxed)
     }
 }
 

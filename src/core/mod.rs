@@ -12,6 +12,7 @@
 //! - [`backend`]: one backend's identity, state and load;
 //! - [`round_robin`]: whose turn it is, for requests without a session;
 //! - [`displaced`]: the sessions that are away from home;
+//! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
 //! - [`budget`]: how many retries the moment allows;
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
@@ -30,6 +31,7 @@ pub mod health;
 pub mod pool;
 pub mod round_robin;
 pub mod session;
+pub mod sessions;
 pub mod signals;
 pub mod ttft;
 pub mod usage;

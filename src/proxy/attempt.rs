@@ -16,7 +16,7 @@ use super::ctx::Ctx;
 use super::form;
 use super::retry;
 use super::wait;
-use crate::core::{Affinity, Patience, Selection, Verdict};
+use crate::core::{Affinity, Selection, Verdict};
 use crate::link::Socket;
 use crate::snapshot::Snapshot;
 
@@ -29,7 +29,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         _ => next(session, ctx).await?,
     };
     let link = Arc::clone(&ctx.snapshot.links[selection.member]);
-    ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, &ctx.ask(Patience::Spills), ctx.now())));
+    ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, ctx.now())));
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {

@@ -10,7 +10,7 @@ use super::body::Body;
 use super::ctx::{Ctx, TurnedAway};
 use super::retry;
 use crate::core::usage::Tail;
-use crate::core::{Affinity, Cause, Observation};
+use crate::core::{Cause, Observation};
 
 /// The head of a response.
 pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
@@ -36,7 +36,7 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
         && response.status != StatusCode::TOO_MANY_REQUESTS
     {
         ctx.snapshot.pool.landed(key, selection, now);
-        ctx.landed = selection.affinity != Affinity::Home;
+        ctx.landed = true;
     }
     ctx.streams = response.status == StatusCode::OK && is_event_stream(response);
     if may_have_usage(response) {
@@ -68,11 +68,8 @@ pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
         if let Some(attempt) = &ctx.attempt {
             attempt.progress(now);
         }
-        if let Some(seat) = &ctx.seat
-            && ctx.streams
-            && !piece.is_empty()
-        {
-            seat.there.first_token(now);
+        if let Some(seat) = ctx.seat.as_ref().filter(|_| !piece.is_empty()) {
+            if ctx.streams { seat.there.first_token(now) } else { seat.there.answered() }
         }
         if let Some(tail) = &mut ctx.tail {
             tail.push(piece);

@@ -164,7 +164,9 @@ fn a_draining_member_gets_nothing_and_keeps_its_claim() {
     }
     assert_eq!(turns(&pool, 4), [0, 1, 0, 1]);
     pool.members()[2].backend.set_draining(false, 0);
-    assert!((0..300).all(|n| select(&pool, Some(key(n)), &tried(&[]), 0).map(|selection| selection.member) == homes[n]));
+    assert!(
+        (0..300).all(|n| select(&pool, Some(key(n)), &tried(&[]), 0).map(|selection| selection.member) == homes[n])
+    );
 }
 
 #[test]

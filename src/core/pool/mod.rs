@@ -5,14 +5,23 @@ use std::sync::Arc;
 use super::Millis;
 use super::backend::{Backend, BackendId, InFlight};
 use super::displaced::Displaced;
-use super::hash::{Claim, NameHash, Seed};
+use super::hash::{NameHash, Seed};
 use super::round_robin::RoundRobin;
 use super::session::SessionKey;
+use super::sessions::{Known, Sessions};
 use super::ttft::Rates;
 
+mod asked;
+mod balance;
+mod explain;
+mod faster;
+mod order;
+mod select;
 mod selection;
 mod settings;
 
+use balance::WEIGHT_SCALE;
+pub use explain::{Explanation, MemberView, SeenThere};
 pub use selection::{Affinity, Ask, MAX_ATTEMPTS, Patience, Reason, Selection, Tried, Verdict};
 pub use settings::{Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Settings};
 
@@ -22,6 +31,7 @@ pub struct Pool {
     members: Vec<Member>,
     round: RoundRobin,
     displaced: Displaced,
+    sessions: Arc<Sessions>,
     rates: Arc<Rates>,
     settings: Settings,
     /// The number of the next backend that joins.
@@ -54,6 +64,7 @@ impl Pool {
         Pool {
             round: RoundRobin::new(members.len()),
             displaced: Displaced::new(settings.max_displaced, settings.idle_ttl),
+            sessions: Arc::new(Sessions::new(settings.max_sessions)),
             rates: Arc::default(),
             next_id: u32::try_from(members.len()).unwrap_or(u32::MAX),
             members,
@@ -86,9 +97,14 @@ impl Pool {
         if settings.stay_put && settings.seed == self.settings.seed {
             displaced.adopt(&self.displaced, |at| members.iter().any(|member| Arc::ptr_eq(&member.backend, at)));
         }
-        let total = members.iter().map(|member| i64::from(member.weight)).sum();
+        // The keys of another seed are other keys.
+        let sessions = match settings.seed == self.settings.seed {
+            true => self.sessions.resized(settings.max_sessions),
+            false => Arc::new(Sessions::new(settings.max_sessions)),
+        };
+        let total = members.iter().map(|member| i64::from(member.weight) * i64::from(WEIGHT_SCALE)).sum();
         let round = RoundRobin::resume(credit, total);
-        Pool { members, round, displaced, rates: Arc::clone(&self.rates), settings, next_id }
+        Pool { members, round, displaced, sessions, rates: Arc::clone(&self.rates), settings, next_id }
     }
 
     /// The members, in the order of the config.
@@ -106,12 +122,47 @@ impl Pool {
     /// How many sessions are away from home.
     #[must_use]
     pub fn displaced(&self) -> usize {
-        self.displaced.len()
+        match self.settings.policy {
+            Policy::ConsistentHash => self.displaced.len(),
+            Policy::LeastTtft => self.sessions.away(),
+        }
     }
 
-    /// Drops the displaced sessions that have gone idle.
+    /// The sessions that are known.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// For each member, how many sessions were there last and have not been idle for long since. It walks the table.
+    #[must_use]
+    pub fn sessions_at(&self, now: Millis) -> Vec<usize> {
+        let mut counts = vec![0; self.members.len()];
+        let mut index = std::collections::HashMap::new();
+        index.extend(self.members.iter().enumerate().map(|(index, member)| (member.backend.id(), index)));
+        self.sessions.each_active(self.settings.idle_ttl, now, |known| {
+            if let Some(index) = index.get(&known.last().backend) {
+                counts[*index] += 1;
+            }
+        });
+        counts
+    }
+
+    /// What is known of a session that has not been silent for too long to matter.
+    fn known(&self, key: SessionKey, now: Millis) -> Option<Known> {
+        let keep = self.keep();
+        self.sessions.get(key).filter(|known| now.saturating_sub(known.last().seen) < keep)
+    }
+
+    /// For how long a silent session is known: a large cache may keep it for longer than it counts as warm.
+    fn keep(&self) -> Millis {
+        self.settings.idle_ttl.max(KEEP_AT_LEAST)
+    }
+
+    /// Drops the sessions that have gone idle.
     pub fn expire(&self, now: Millis) {
         self.displaced.expire(now);
+        self.sessions.expire(self.keep(), now);
     }
 
     /// The index of the member with this name.
@@ -120,23 +171,9 @@ impl Pool {
         self.members.iter().position(|member| member.backend.name() == name)
     }
 
-    /// Selects a backend for a request that has been to `tried`.
-    ///
-    /// The same key, members and availability give the same answer: after a failure as while it is being noticed.
-    #[must_use]
-    pub fn select(&self, ask: &Ask, tried: &Tried, now: Millis) -> Verdict {
-        let selected = match ask.key {
-            Some(key) => self.select_by_key(key, tried, now),
-            None => self
-                .balance(|index, member| member.backend.available() && !tried.contains(index))
-                .map(|member| Selection::new(member, Affinity::Balanced, None)),
-        };
-        selected.or_else(|| self.fail_open(ask.key, tried)).map_or(Verdict::Nobody, Verdict::Go)
-    }
-
     /// Counts a request as being at the backend that was selected for it, until the guard drops.
     #[must_use]
-    pub fn enter(&self, selection: &Selection, _ask: &Ask, now: Millis) -> InFlight {
+    pub fn enter(&self, selection: &Selection, now: Millis) -> InFlight {
         let there = self.members[selection.member].backend.enter();
         match self.settings.policy {
             Policy::ConsistentHash => there,
@@ -144,130 +181,35 @@ impl Pool {
         }
     }
 
-    fn select_by_key(&self, key: SessionKey, tried: &Tried, now: Millis) -> Option<Selection> {
-        let admit = |index: usize, member: &Member| member.backend.available() && !tried.contains(index);
-        let home = self.home(key)?;
-        if self.settings.stay_put
-            && let Some(at) = self.displaced.place(key, now)
-            && let Some(member) = self.members.iter().position(|member| Arc::ptr_eq(&member.backend, &at))
-            && admit(member, &self.members[member])
-            && !self.lower_tier(member).any(|(index, lower)| admit(index, lower))
-        {
-            // A new config may have made its place its home.
-            let affinity = if member == home { Affinity::Home } else { Affinity::Stayed };
-            return Some(Selection::new(member, affinity, None));
-        }
-        if admit(home, &self.members[home]) {
-            return Some(Selection::new(home, Affinity::Home, None));
-        }
-        let member = self.first(key, admit)?;
-        Some(Selection::new(member, Affinity::Failover, Some(Reason::Unhealthy)))
-    }
-
-    /// The members of the tiers below this one's. While one of them serves, this one does not, not even who stayed here.
-    fn lower_tier(&self, member: usize) -> impl Iterator<Item = (usize, &Member)> {
-        let tier = self.members[member].priority;
-        self.members.iter().enumerate().filter(move |(_, other)| other.priority < tier)
-    }
-
-    /// Nobody is healthy: whoever is not draining may turn out to work.
-    fn fail_open(&self, key: Option<SessionKey>, tried: &Tried) -> Option<Selection> {
-        if !self.settings.fail_open || self.members.iter().any(|member| member.backend.available()) {
-            return None;
-        }
-        let open = |index: usize, member: &Member| !member.backend.draining() && !tried.contains(index);
-        let member = match key {
-            Some(key) => self.first(key, open),
-            None => self.balance(open),
-        }?;
-        Some(Selection::new(member, Affinity::FailOpen, Some(Reason::Unhealthy)))
-    }
-
-    /// Whether [`Pool::select`] would find anybody for a request that has been to `tried`. Takes nobody's turn.
-    #[must_use]
-    pub fn has_another(&self, tried: &Tried) -> bool {
-        let mut rest = self.members.iter().enumerate().filter(|(index, _)| !tried.contains(*index)).map(|(_, m)| m);
-        if self.members.iter().any(|member| member.backend.available()) {
-            return rest.any(|member| member.backend.available());
-        }
-        self.settings.fail_open && rest.any(|member| !member.backend.draining())
-    }
-
     /// Notes where a session's cache is, now that a backend has begun to answer it well.
     ///
     /// Only then: a session that was turned away everywhere has built no cache anywhere, and goes home again.
     pub fn landed(&self, key: SessionKey, selection: Selection, now: Millis) {
-        if !self.settings.stay_put {
-            return;
-        }
-        match selection.affinity {
-            Affinity::Home => self.displaced.forget(key),
-            Affinity::FailOpen if self.home(key) == Some(selection.member) => self.displaced.forget(key),
-            _ => self.displaced.stay(key, &self.members[selection.member].backend, now),
+        let backend = &self.members[selection.member].backend;
+        let at_home = match selection.affinity {
+            Affinity::Home => true,
+            Affinity::FailOpen => self.home(key) == Some(selection.member),
+            _ => false,
+        };
+        self.sessions.landed(key, backend.id(), selection.expected.bytes, !at_home, now);
+        if self.settings.policy == Policy::ConsistentHash && self.settings.stay_put {
+            if at_home { self.displaced.forget(key) } else { self.displaced.stay(key, backend, now) }
         }
     }
 
     /// Notes that a session that landed with this selection was active until now: its cache is warm, unless it has since
     /// landed elsewhere.
     pub fn active(&self, key: SessionKey, selection: Selection, now: Millis) {
-        self.displaced.touch(key, &self.members[selection.member].backend, now);
-    }
-
-    /// The first of a key's preference order over all members, whatever their health.
-    #[must_use]
-    pub fn home(&self, key: SessionKey) -> Option<usize> {
-        self.first(key, |_, _| true)
-    }
-
-    /// A key's whole preference order, home first.
-    #[must_use]
-    pub fn order(&self, key: SessionKey) -> Vec<usize> {
-        let mut order: Vec<usize> = Vec::with_capacity(self.members.len());
-        while let Some(next) = self.first(key, |index, _| !order.contains(&index)) {
-            order.push(next);
+        let backend = &self.members[selection.member].backend;
+        self.sessions.active(key, backend.id(), now);
+        if selection.affinity != Affinity::Home {
+            self.displaced.touch(key, backend, now);
         }
-        order
-    }
-
-    /// The first member of a key's preference order that `admit` lets pass: the lowest tier, then the greatest claim.
-    fn first(&self, key: SessionKey, admit: impl Fn(usize, &Member) -> bool) -> Option<usize> {
-        let mut best: Option<(usize, &Member, Claim)> = None;
-        for (index, member) in self.members.iter().enumerate() {
-            if best.is_some_and(|(_, best, _)| member.priority > best.priority) || !admit(index, member) {
-                continue;
-            }
-            let claim = Claim::new(key, member.name, member.weight);
-            if best.is_none_or(|(_, best, other)| member.priority < best.priority || claim.beats(other)) {
-                best = Some((index, member, claim));
-            }
-        }
-        best.map(|(index, _, _)| index)
-    }
-
-    /// Whose turn it is among the lowest tier of the members that `admit` lets pass.
-    fn balance(&self, admit: impl Fn(usize, &Member) -> bool) -> Option<usize> {
-        let admitted = || self.members.iter().enumerate().filter(|(index, member)| admit(*index, member));
-        let tier = admitted().map(|(_, member)| member.priority).min()?;
-        let tier = admitted().filter(|(_, member)| member.priority == tier);
-        match self.settings.balance {
-            Balance::RoundRobin => self.round.next(tier.map(|(index, member)| (index, member.weight))),
-            Balance::LeastRequests => self.least_requests(tier),
-        }
-    }
-
-    /// Whoever has the fewest requests for its weight; among equals, whose turn it is.
-    fn least_requests<'a>(&self, tier: impl Iterator<Item = (usize, &'a Member)> + Clone) -> Option<usize> {
-        let load = |member: &Member| (member.backend.in_flight() as u64 + 1) * LOAD_SCALE / u64::from(member.weight);
-        let least = tier.clone().map(|(_, member)| load(member)).min()?;
-        let equals = tier.clone().filter(|(_, member)| load(member) == least);
-        // Counts move while this runs: if no one is equal any more, anybody of the tier will do.
-        let turn = self.round.next(equals.map(|(index, member)| (index, member.weight)));
-        turn.or_else(|| self.round.next(tier.map(|(index, member)| (index, member.weight))))
     }
 }
 
-/// Keeps the quotient of load and weight (at most 1000) exact enough in integers.
-const LOAD_SCALE: u64 = 1_000_000;
+/// How long what a backend has seen of a session may matter, if its cache is large.
+const KEEP_AT_LEAST: Millis = 30 * 60 * 1000;
 
 impl Member {
     fn new(spec: &MemberSpec, seed: Seed, backend: Arc<Backend>) -> Member {

@@ -73,14 +73,9 @@ pub struct Selection {
     /// Why it is not at home, or not where it was; with [`Affinity::Failover`], [`Affinity::Spilled`] and
     /// [`Affinity::FailOpen`].
     pub reason: Option<Reason>,
-    /// What `least_ttft` expects of it there.
+    /// What is expected of it there: with [`Policy::LeastTtft`](super::Policy::LeastTtft) from what is known of the
+    /// session, else only from its length.
     pub expected: Expected,
-}
-
-impl Selection {
-    pub(super) fn new(member: usize, affinity: Affinity, reason: Option<Reason>) -> Selection {
-        Selection { member, affinity, reason, expected: Expected::default() }
-    }
 }
 
 /// What became of a request's affinity; the label and header value of the same name.
