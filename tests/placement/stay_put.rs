@@ -1,16 +1,9 @@
 //! Sessions away from home: they go on where their cache is, and return when it has gone cold.
 
 use ingle::core::pool::Settings;
-use ingle::core::{Affinity, Millis, Pool, SessionKey};
+use ingle::core::{Affinity, SessionKey};
 
-use crate::fleet::{IDLE_TTL, down, key, pool, select, settings, specs, tried, up};
-
-/// One turn that is answered: selects, lands, and says where it went and how.
-fn turn(pool: &Pool, key: SessionKey, now: Millis) -> (usize, Affinity) {
-    let selection = select(&pool, Some(key), &tried(&[]), now).unwrap();
-    pool.landed(key, selection, now);
-    (selection.member, selection.affinity)
-}
+use crate::fleet::{IDLE_TTL, down, key, pool, select, settings, specs, tried, turn, up};
 
 #[test]
 fn failover_then_stayed_then_home_when_idle() {
