@@ -5,6 +5,7 @@
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
 mod labels;
+mod overload;
 mod signals;
 mod watch;
 
@@ -15,11 +16,13 @@ use prometheus::{
 };
 
 pub use labels::{Code, Phase, RetryReason};
+pub use overload::QueueExit;
+use overload::{Exits, OverloadFamilies, Spills};
 use watch::WatchFamilies;
 pub use watch::WatchMetrics;
 
 use crate::core::usage::{Tokens, Usage};
-use crate::core::{Affinity, Cause, Pool, State, Transition};
+use crate::core::{Affinity, Cause, Pool, Reason, State, Transition};
 
 /// All metric families of the gateway.
 pub struct Metrics {
@@ -37,6 +40,7 @@ pub struct Metrics {
     displaced: IntGaugeVec,
     prompt_tokens: IntCounterVec,
     watch: WatchFamilies,
+    overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
 }
@@ -121,6 +125,7 @@ impl Metrics {
                 &["pool", "backend", "affinity", "cached"],
             )?,
             watch: WatchFamilies::new(&registry)?,
+            overload: OverloadFamilies::new(&registry)?,
             reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
             registry,
         })
@@ -143,6 +148,7 @@ impl Metrics {
                 ["false", "true"]
                     .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
             }),
+            exits: self.overload.exits(pool, name),
         }
     }
 
@@ -157,6 +163,7 @@ impl Metrics {
             session_none: self.session_keys.with_label_values(&["none"]),
             session_invalid: self.session_keys.with_label_values(&["invalid"]),
             watch: self.watch.pool(pool),
+            spills: self.overload.spills(pool),
         }
     }
 
@@ -178,6 +185,7 @@ impl Metrics {
             }
         }
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
+        self.overload.read(pool_name, pool);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
@@ -198,6 +206,7 @@ pub struct BackendMetrics {
     duration: Histogram,
     first_byte: [Histogram; 6],
     prompt_tokens: [[IntCounter; 2]; 6],
+    exits: Exits,
 }
 
 impl BackendMetrics {
@@ -205,6 +214,11 @@ impl BackendMetrics {
     pub fn request(&self, affinity: Affinity, code: Code, seconds: f64) {
         self.requests[affinity as usize][code as usize].inc();
         self.duration.observe(seconds);
+    }
+
+    /// Counts a request that waited here for room.
+    pub fn queue_exit(&self, exit: QueueExit) {
+        self.exits.count(exit);
     }
 
     /// Notes how long the first byte took.
@@ -253,6 +267,7 @@ pub struct PoolMetrics {
     pub session_invalid: IntCounter,
     /// How well affinity works.
     pub watch: WatchMetrics,
+    spills: Spills,
 }
 
 impl PoolMetrics {
@@ -264,6 +279,11 @@ impl PoolMetrics {
     /// Counts a retry.
     pub fn retry(&self, reason: RetryReason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// Counts a session that was sent elsewhere because its place was too busy.
+    pub fn spill(&self, reason: Reason) {
+        self.spills.count(reason);
     }
 
     /// Counts a client that left.

@@ -82,7 +82,7 @@ impl Probe {
                 Observation::ProbeFailed
             }
         };
-        self.snapshot.observe(self.member, seen, &self.gateway.metrics);
+        self.snapshot.observe(self.member, seen, &self.gateway.metrics, self.gateway.clock.now());
     }
 
     async fn ask(&self) -> pingora::Result<()> {

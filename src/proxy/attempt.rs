@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -14,20 +15,21 @@ use pingora::{Error, ErrorType, Result};
 use super::ctx::Ctx;
 use super::form;
 use super::retry;
-use crate::core::Selection;
+use super::wait;
+use crate::core::{Affinity, Selection, Verdict};
 use crate::link::Socket;
 use crate::snapshot::Snapshot;
 
 /// Selects a backend, counts the request there, and says how to connect.
-pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     ctx.leave();
     let again = ctx.again.take();
     let selection = match (again, ctx.selection) {
         (Some(member), Some(selection)) if selection.member == member => selection,
-        _ => next(ctx)?,
+        _ => next(session, ctx).await?,
     };
-    let link = std::sync::Arc::clone(&ctx.snapshot.links[selection.member]);
-    ctx.in_flight = Some(link.backend.enter());
+    let link = Arc::clone(&ctx.snapshot.links[selection.member]);
+    ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, ctx.now())));
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
@@ -39,11 +41,19 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     }
 }
 
-fn next(ctx: &mut Ctx) -> Result<Selection> {
-    let selection = ctx.snapshot.pool.select(ctx.key, &ctx.tried, ctx.now());
-    let Some(selection) = selection else {
-        return Err(Error::new_in(NO_BACKEND));
+async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
+    let mut verdict = ctx.select(wait::patience(ctx));
+    if let Verdict::Wait { member, .. } = verdict {
+        verdict = wait::for_room(session, ctx, member).await?;
+    }
+    let selection = match verdict {
+        Verdict::Go(selection) => selection,
+        Verdict::Full | Verdict::Wait { .. } => return Err(Error::new_in(FULL)),
+        Verdict::Nobody => return Err(Error::new_in(NO_BACKEND)),
     };
+    if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
+        ctx.snapshot.metrics.spill(reason);
+    }
     ctx.tried.push(selection.member);
     ctx.selection = Some(selection);
     ctx.record.attempt(selection);
@@ -89,6 +99,8 @@ pub(super) fn adapt(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
 
 /// No backend is left that could take the request.
 pub(super) const NO_BACKEND: ErrorType = ErrorType::new("no backend available");
+/// Whoever could take the request has as many as it may have.
+pub(super) const FULL: ErrorType = ErrorType::new("every backend is full");
 /// A backend that vanishes without a FIN (power, cable, kernel) is noticed after about a minute: by keep-alive probes
 /// while it should be answering, by the user timeout (RFC 5482) while it should be acknowledging a request.
 const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {

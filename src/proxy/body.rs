@@ -50,6 +50,7 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Refusal::BODY_TOO_LARGE.into());
     }
+    ctx.bytes = length.unwrap_or(0);
     // Of an unknown length, more is taken as it comes.
     let wanted = length.map_or(REPLAYED_BY_PINGORA, |length| usize::try_from(length).unwrap_or(usize::MAX));
     let memory = match wanted <= ctx.snapshot.config.pool().retry.max_body.max(1) {
@@ -70,6 +71,9 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
         None => read_unknown(session, &ctx.snapshot.config, memory, &mut pace).await?,
     };
     let received = reframe::received(session);
+    if ctx.body.is_complete() {
+        ctx.bytes = received;
+    }
     if received > limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
 }
 
@@ -181,6 +185,11 @@ impl Body {
             Body::Held { .. } | Body::Sent => true,
             Body::Empty | Body::Begun { .. } | Body::Streamed => false,
         }
+    }
+
+    /// Whether there is nothing more of it to come.
+    pub(super) fn is_here(&self) -> bool {
+        self.is_complete() || matches!(self, Body::Empty)
     }
 
     /// Until when more of it must come.

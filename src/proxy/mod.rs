@@ -5,7 +5,7 @@
 //! | phase | file | what |
 //! |---|---|---|
 //! | `request_filter` | `head.rs`, `form.rs`, `body.rs`, `reframe.rs` | refuse what is malformed, find the session, hold the body |
-//! | `upstream_peer` | `attempt.rs` | select a backend, count the request there |
+//! | `upstream_peer` | `attempt.rs`, `wait.rs` | select a backend, wait for room, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
 //! | `upstream_request_filter` | `attempt.rs` | what this backend needs to read the head |
 //! | `upstream_response_*` | `response.rs` | first byte, affinity headers, the tail with the usage figures |
@@ -25,6 +25,7 @@ mod record;
 mod reframe;
 mod response;
 mod retry;
+mod wait;
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -86,8 +87,8 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        attempt::begin(ctx).await
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        attempt::begin(session, ctx).await
     }
 
     fn fail_to_connect(&self, _session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {

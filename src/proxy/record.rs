@@ -15,8 +15,9 @@ use pingora::{Error, ErrorSource};
 use super::head::REQUEST_ID;
 use super::reframe;
 use crate::access_log::Line;
+use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
-use crate::core::{Affinity, Selection, SessionKey};
+use crate::core::{Affinity, Reason, Selection, SessionKey};
 use crate::gateway::Gateway;
 use crate::link::Cut;
 use crate::metrics::{Code, Phase};
@@ -29,6 +30,7 @@ pub(super) struct Record {
     snapshot: Arc<Snapshot>,
     begun: Instant,
     key: Option<SessionKey>,
+    turn: Option<Turn>,
     chat: bool,
     selection: Option<Selection>,
     attempts: u32,
@@ -66,6 +68,7 @@ impl Record {
             snapshot,
             begun: Instant::now(),
             key: None,
+            turn: None,
             chat: false,
             selection: None,
             attempts: 0,
@@ -110,6 +113,11 @@ impl Record {
         if let Some(log) = &mut self.log {
             log.session = key.map(|key| key.to_string());
         }
+    }
+
+    /// A backend has begun to answer well, as this turn of the session.
+    pub(super) fn turn(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// A backend was selected, for another attempt.
@@ -196,7 +204,7 @@ impl Record {
     fn count(&self) {
         let (status, seconds) = (self.final_status(), self.begun.elapsed().as_secs_f64());
         match self.selection.filter(|_| !self.own_answer) {
-            Some(selection @ Selection { member, affinity }) => {
+            Some(selection @ Selection { member, affinity, .. }) => {
                 let metrics = &self.snapshot.links[member].metrics;
                 metrics.request(affinity, Code::of(status), seconds);
                 if let Some(usage) = self.usage {
@@ -214,9 +222,9 @@ impl Record {
     /// What the request says of how well affinity works.
     fn finished(&self, selection: Selection, status: u16) {
         let backend = &self.snapshot.links[selection.member].backend;
-        let (key, chat, usage, whole) = (self.key, self.chat, self.usage, status == 200);
-        let finished = Finished { key, chat, backend, whole, usage };
-        self.snapshot.finished(&finished, selection, self.attempts, self.gateway.clock.now());
+        let (key, turn, chat, usage) = (self.key, self.turn, self.chat, self.usage);
+        let finished = Finished { key, turn, chat, backend, whole: status == 200, usage };
+        self.snapshot.finished(&finished, selection, self.gateway.clock.now());
     }
 
     fn log(&self, log: &LogFacts) {
@@ -228,6 +236,7 @@ impl Record {
             pool: &self.snapshot.config.pool().name,
             backend: self.backend(),
             affinity: self.selection.map(|selection| Affinity::as_str(selection.affinity)),
+            reason: self.selection.and_then(|selection| selection.reason).map(Reason::as_str),
             attempts: self.attempts,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
