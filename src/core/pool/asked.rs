@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell};
 
 use super::super::Millis;
 use super::super::sessions::Known;
-use super::{Ask, DrainSessions, MaxInFlight, Member, Patience, Pool, Reason, Tried};
+use super::{Ask, DrainSessions, MaxInFlight, Member, Patience, Policy, Pool, Reason, Tried};
 
 /// A request that is to be placed. What costs more than a glance is looked up once, when it is first needed.
 pub(super) struct Asked<'a> {
@@ -126,11 +126,12 @@ impl<'a> Asked<'a> {
 
     /// The most requests that a member may have before sessions leave it: `max(floor, ceil(factor * requests * share))`,
     /// where this request is one of them, and the share is that of its weight among the available ones of its tier.
-    /// `None` if there is no such bound, as there is none for one that drains.
+    /// `None` if there is no such bound, as there is none for one that drains, and none with `least_ttft`.
     pub(super) fn bound(&self, index: usize) -> Option<u64> {
         let overload = self.pool.settings.overload;
         let member = self.member(index);
-        let factor = overload.balance_factor.filter(|_| member.backend.available())?;
+        let weighed = self.pool.settings.policy == Policy::ConsistentHash && member.backend.available();
+        let factor = overload.balance_factor.filter(|_| weighed)?;
         let Load { requests, weight, .. } = self.load(member.priority);
         let share = factor * requests as f64 * f64::from(member.weight) / weight as f64;
         #[expect(

@@ -78,11 +78,11 @@ impl Asked<'_> {
         };
         MemberView {
             member: index,
-            obstacle: self.obstacle(index).filter(|reason| hash || *reason != Reason::Balance),
+            obstacle: self.obstacle(index),
             in_flight: backend.in_flight(),
             queued: backend.queued(),
             limit: self.pool.limit(index),
-            bound: if hash { self.bound(index) } else { None },
+            bound: self.bound(index),
             warmth: self.warmth(index),
             last: self.last() == Some(index),
             seen: place.map(|place| SeenThere {

@@ -18,10 +18,7 @@ impl Asked<'_> {
             member if member == home => (Affinity::Home, None),
             member if Some(member) == last => (Affinity::Stayed, None),
             _ => {
-                let left = last.unwrap_or(home);
-                let hindered = self.barred(left).or_else(|| self.full(left).then_some(Reason::MaxInFlight));
-                let held_back = || self.held_back(left).then_some(Reason::SlowStart);
-                let reason = hindered.or_else(held_back).unwrap_or(Reason::Faster);
+                let reason = self.obstacle(last.unwrap_or(home)).unwrap_or(Reason::Faster);
                 (reason.affinity(), Some(reason))
             }
         };

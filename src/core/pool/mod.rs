@@ -94,7 +94,8 @@ impl Pool {
             members.push(Member::new(spec, settings.seed, backend));
         }
         let displaced = Displaced::new(settings.max_displaced, settings.idle_ttl);
-        if settings.stay_put && settings.seed == self.settings.seed {
+        let stays = settings.stay_put && settings.policy == Policy::ConsistentHash;
+        if stays && settings.seed == self.settings.seed {
             displaced.adopt(&self.displaced, |at| members.iter().any(|member| Arc::ptr_eq(&member.backend, at)));
         }
         // The keys of another seed are other keys.
