@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Uri;
+use pingora::prelude::{sleep, timeout};
 use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
@@ -65,7 +66,7 @@ impl Probe {
             }
             // The first pause is anything up to an interval: a round that began together must not stay together.
             let share = if round == 0 { self.random(round) } else { 0.9 + 0.2 * self.random(round) };
-            tokio::time::sleep(interval.mul_f64(share)).await;
+            sleep(interval.mul_f64(share)).await;
         }
     }
 
@@ -88,7 +89,7 @@ impl Probe {
     }
 
     async fn ask(&self) -> pingora::Result<()> {
-        let timeout = self.snapshot.config.pool().health_check.timeout;
+        let limit = self.snapshot.config.pool().health_check.timeout;
         let asked = async {
             let address = self.address().await?;
             let answer = self.check.check(&Target::new(&address.to_string())?).await;
@@ -103,9 +104,9 @@ impl Probe {
                 _ => Err(error),
             }
         };
-        match tokio::time::timeout(timeout, asked).await {
+        match timeout(limit, asked).await {
             Ok(answer) => answer,
-            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {timeout:?}")),
+            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
         }
     }
 

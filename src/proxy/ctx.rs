@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::connections::Busy;
+use super::form::Form;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{InFlight, Millis, Selection, SessionKey, Tried};
@@ -17,6 +18,8 @@ use crate::snapshot::Snapshot;
 pub struct Ctx {
     /// The snapshot it began with, and keeps.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What its head says.
+    pub(super) form: Form,
     /// Its session, if it has one.
     pub(super) key: Option<SessionKey>,
     /// Its body, as far as it is held.
@@ -56,6 +59,7 @@ impl Ctx {
     pub(super) fn new(gateway: &Arc<Gateway>) -> Ctx {
         let snapshot = gateway.snapshot.load_full();
         Ctx {
+            form: Form::default(),
             key: None,
             body: Body::Empty,
             selection: None,
