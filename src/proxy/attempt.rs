@@ -5,15 +5,15 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header;
 use pingora::http::RequestHeader;
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::proxy::Session;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::form;
+use super::head;
 use super::retry;
 use super::wait;
 use crate::core::{Affinity, Selection, Verdict};
@@ -33,7 +33,14 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
-        Ok(address) => Ok(Box::new(peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 }))),
+        Ok(address) => {
+            let mut peer = peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
+            if !ctx.form.hop_by_hop {
+                // Nothing to strip: Pingora need not look for each of thirteen headers.
+                peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+            }
+            Ok(Box::new(peer))
+        }
         Err(error) => {
             let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
             Err(retry::after_connect(ctx, None, error))
@@ -86,14 +93,9 @@ fn socket(number: RawFd, digest: Option<&Digest>) -> Option<Socket> {
     Some(Socket { number, local: *digest.local_addr()?.as_inet()?, peer: *digest.peer_addr()?.as_inet()? })
 }
 
-/// Makes the head one that this backend can read.
-pub(super) fn adapt(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-    // HTTP/1.0 and HTTP/2 may do without; HTTP/1.1, which the backend gets, may not.
-    if !upstream.headers.contains_key(header::HOST)
-        && let Some(link) = ctx.link()
-    {
-        upstream.insert_header(header::HOST, link.address.origin().authority())?;
-    }
+/// Makes the head one for this backend. It is Pingora's copy for this attempt; the client's own stays as it came.
+pub(super) fn adapt(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    head::add_headers(session, upstream, ctx)?;
     form::to_origin_form(upstream)
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::HeaderValue;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::prelude::{sleep, timeout};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as TcpStream;
@@ -55,7 +56,7 @@ impl ServerApp for Connections {
             return turn_away(stream).await;
         };
         let connection = Arc::new(Connection::new(&self.gateway, open));
-        let (stream, http2) = tokio::time::timeout(limits.header_timeout, peek(stream)).await.ok()??;
+        let (stream, http2) = timeout(limits.header_timeout, peek(stream)).await.ok()??;
         if http2 {
             let _open = self.gateway.http2.take(1, usize::MAX);
             return self.proxy.process_new(stream, shutdown).await;
@@ -124,7 +125,7 @@ impl Connection {
     async fn stuck(&self) {
         loop {
             self.cut.notified().await;
-            tokio::time::sleep(END_OF_A_CUT).await;
+            sleep(END_OF_A_CUT).await;
             if self.idle_since.load(Ordering::Relaxed) == BUSY {
                 return;
             }
@@ -139,7 +140,7 @@ impl Connection {
                 since => Duration::from_millis(self.gateway.clock.now().saturating_sub(since)),
             };
             match limit.checked_sub(idle) {
-                Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
+                Some(rest) if !rest.is_zero() => sleep(rest).await,
                 _ => return,
             }
         }
@@ -208,10 +209,10 @@ async fn peek(mut stream: Stream) -> Option<(Box<TcpStream>, bool)> {
 /// bytes unread is reset, and a reset may overtake the answer.
 async fn turn_away(mut stream: Stream) -> Option<Stream> {
     let answer = async {
-        let _ = tokio::time::timeout(GLANCE, stream.read(&mut [0; 4096])).await;
+        let _ = timeout(GLANCE, stream.read(&mut [0; 4096])).await;
         stream.write_all(TOO_MANY).await
     };
-    let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
+    let _ = timeout(Duration::from_secs(1), answer).await;
     None
 }
 

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::connections::Busy;
+use super::form::Form;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
@@ -17,6 +18,8 @@ use crate::snapshot::Snapshot;
 pub struct Ctx {
     /// The snapshot it began with, and keeps.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What its head says.
+    pub(super) form: Form,
     /// Its session, if it has one.
     pub(super) key: Option<SessionKey>,
     /// The length of its body, or 0 if that is not known before a backend is selected.
@@ -62,6 +65,7 @@ impl Ctx {
     pub(super) fn new(gateway: &Arc<Gateway>) -> Ctx {
         let snapshot = gateway.snapshot.load_full();
         Ctx {
+            form: Form::default(),
             key: None,
             bytes: 0,
             body: Body::Empty,

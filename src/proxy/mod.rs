@@ -62,36 +62,43 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Ctx;
+    /// Boxed: Pingora moves it three times.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(&self.gateway)
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(&self.gateway))
     }
 
     /// None: compression would buffer streams.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Told of each HTTP/1.1 request, the first one of a connection too: `connections.rs` sees to that.
-    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, told: Box<dyn Any + Send + Sync>) {
+    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Box<Ctx>, told: Box<dyn Any + Send + Sync>) {
         ctx.busy = Busy::begin(told);
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let held = match head::accept(session, ctx) {
             Ok(()) => body::hold(session, ctx).await,
             Err(refusal) => Err(refusal.into()),
         };
         match held {
-            Ok(()) => head::add_headers(session, ctx).map(|()| false),
+            Ok(()) => Ok(false),
             Err(refused) => errors::refuse(session, ctx, refused).await,
         }
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         attempt::begin(session, ctx).await
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut Box<Ctx>,
+        e: Box<Error>,
+    ) -> Box<Error> {
         retry::after_connect(ctx, peer.address().as_inet().copied(), e)
     }
 
@@ -102,7 +109,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         fd: RawFd,
         digest: Option<&Digest>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         attempt::connected(session, fd, digest, ctx);
         Ok(())
@@ -110,11 +117,11 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        attempt::adapt(upstream, ctx)
+        attempt::adapt(session, upstream, ctx)
     }
 
     async fn request_body_filter(
@@ -122,7 +129,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         body::forward(session, body, end, ctx)
     }
@@ -131,7 +138,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         response::head(session, response, ctx)
     }
@@ -140,7 +147,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Ctx,
+        _ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         response::frame(session, response);
         Ok(())
@@ -151,7 +158,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
         response::body(body.as_ref(), end, ctx);
         Ok(None)
@@ -162,30 +169,30 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         session: &mut Session,
         e: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
         retry::after_send(session, ctx, e, reused)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
         errors::answer(session, ctx, e).await
     }
 
-    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
         response::end(ctx);
         ctx.record.end(session, e);
     }
 
     /// The access log and `errors.rs` say it better.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _e: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Ctx>, _e: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Ctx,
+        _ctx: &Box<Ctx>,
         _e: &Error,
         _context: pingora::proxy::ProxyWarnLogContext,
     ) -> bool {
