@@ -53,6 +53,12 @@ pub struct Reloads {
     pub error: IntCounter,
 }
 
+impl Reloads {
+    fn new(family: &IntCounterVec) -> Reloads {
+        Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) }
+    }
+}
+
 impl Metrics {
     /// All families, registered, each at 0.
     ///
@@ -66,8 +72,7 @@ impl Metrics {
         let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
             histogram(&registry, name, help, labels, buckets)
         };
-        let build = gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build_info(&registry)?;
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
             requests: counter(
@@ -126,7 +131,7 @@ impl Metrics {
             )?,
             watch: WatchFamilies::new(&registry)?,
             overload: OverloadFamilies::new(&registry)?,
-            reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
+            reloads: Reloads::new(&reloads),
             registry,
         })
     }
@@ -321,6 +326,12 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
+}
+
+fn build_info(registry: &Registry) -> prometheus::Result<()> {
+    let info = gauge(registry, "ingle_build_info", "Always 1; the label is the version", &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
 }
 
 fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {

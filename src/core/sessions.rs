@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn whoever_is_silent_for_long_leaves() {
         let sessions = Sessions::new(10_000);
-        (0..1000).for_each(|n| drop(sessions.landed(key(n), A, 1, n % 2 == 0, n)));
+        (0..1000).for_each(|n| _ = sessions.landed(key(n), A, 1, n % 2 == 0, n));
         sessions.active(key(0), A, 1000);
         sessions.expire(500, 1000);
         assert_eq!((sessions.len(), sessions.away()), (500, 250));
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_new_bound_keeps_the_most_recent() {
         let sessions = Arc::new(Sessions::new(5000));
-        (0..100).for_each(|n| drop(sessions.landed(key(n), A, 1, true, n)));
+        (0..100).for_each(|n| _ = sessions.landed(key(n), A, 1, true, n));
         assert!(Arc::ptr_eq(&sessions, &sessions.resized(5000)), "what runs on lands where all others look");
         let small = sessions.resized(10);
         assert_eq!((small.len(), small.away()), (10, 10));

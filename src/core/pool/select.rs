@@ -1,6 +1,9 @@
 //! Where a request goes.
 
+use std::sync::Arc;
+
 use super::super::Millis;
+use super::super::backend::Backend;
 use super::super::session::SessionKey;
 use super::super::ttft::Expected;
 use super::asked::Asked;
@@ -38,7 +41,10 @@ impl Asked<'_> {
     /// By the preference order: where the session stays, or at home, or at the next who is available and has room.
     fn by_hash(&self, key: SessionKey) -> Verdict {
         let Some(home) = self.pool.home(key) else { return Verdict::Nobody };
-        let anchor = self.stay(key).unwrap_or(home);
+        let (anchor, left) = match self.stay(key) {
+            Ok(place) => (place, None),
+            Err(left) => (home, left),
+        };
         let affinity = |member: usize| match member {
             _ if member == home => Some(Affinity::Home),
             _ if member == anchor => Some(Affinity::Stayed),
@@ -49,7 +55,7 @@ impl Asked<'_> {
             None => self.go(member, reason.affinity(), Some(reason)),
         };
         match self.obstacle(anchor) {
-            None => self.go(anchor, affinity(anchor).unwrap_or(Affinity::Home), None),
+            None => self.go(anchor, affinity(anchor).unwrap_or(Affinity::Home), left),
             Some(reason @ (Reason::MaxInFlight | Reason::Balance)) if self.would_wait(anchor) => {
                 Verdict::Wait { member: anchor, reason }
             }
@@ -57,13 +63,18 @@ impl Asked<'_> {
         }
     }
 
-    /// Where the session stays away from home, if it may go on there and no lower tier takes it back.
-    fn stay(&self, key: SessionKey) -> Option<usize> {
-        let at = if self.pool.settings.stay_put { self.pool.displaced.place(key, self.now) } else { None }?;
-        let place = self.pool.members.iter().position(|member| std::sync::Arc::ptr_eq(&member.backend, &at))?;
+    /// Where the session stays away from home, if it may go on there and no lower tier takes it back; else why it leaves
+    /// the place where it stayed, if there is a reason but the return home itself.
+    fn stay(&self, key: SessionKey) -> Result<usize, Option<Reason>> {
+        let at = if self.pool.settings.stay_put { self.pool.displaced.place(key, self.now) } else { None };
+        let is_there = |at: Arc<Backend>| self.pool.members.iter().position(|member| Arc::ptr_eq(&member.backend, &at));
+        let place = at.and_then(is_there).ok_or(None)?;
         let tier = self.member(place).priority;
         let relieved = || (0..self.pool.members.len()).any(|i| self.member(i).priority < tier && self.ready(i));
-        (self.barred(place).is_none() && !relieved()).then_some(place)
+        match self.barred(place) {
+            None if !relieved() => Ok(place),
+            barred => Err(barred),
+        }
     }
 
     /// The first of the preference order who can take the request. Being busy, or warming up, excuses only while

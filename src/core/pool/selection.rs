@@ -70,8 +70,8 @@ pub struct Selection {
     pub member: usize,
     /// What became of the affinity.
     pub affinity: Affinity,
-    /// Why it is not at home, or not where it was; with [`Affinity::Failover`], [`Affinity::Spilled`] and
-    /// [`Affinity::FailOpen`].
+    /// Why it is not at home, or not where it was; with [`Affinity::Failover`], [`Affinity::Spilled`],
+    /// [`Affinity::FailOpen`], and when it leaves the place where it stayed for home.
     pub reason: Option<Reason>,
     /// What is expected of it there: with [`Policy::LeastTtft`](super::Policy::LeastTtft) from what is known of the
     /// session, else only from its length.
