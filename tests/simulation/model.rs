@@ -156,9 +156,19 @@ impl Model {
     fn goes_on(&self, asked: &Asked, name: &str, since: Millis) -> bool {
         let drain = self.settings.drain;
         let over = drain.deadline.is_some_and(|deadline| asked.now >= since + deadline);
-        let Some((place, seen)) = self.known.last(asked.key) else { return false };
+        let Some((place, seen)) = self.last(asked.key, asked.now) else { return false };
         let warm = asked.world[name].cold_since.is_none_or(|cold| seen > cold);
         drain.sessions == DrainSessions::UntilIdle && !over && place == name && warm && self.lately(seen, asked.now)
+    }
+
+    /// Where a session was last, if that is not too long ago.
+    pub(crate) fn last(&self, key: u64, now: Millis) -> Option<(&str, Millis)> {
+        self.known.last(key).filter(|(_, seen)| now - seen < self.keep())
+    }
+
+    /// A session is known for at least half an hour.
+    fn keep(&self) -> Millis {
+        self.settings.idle_ttl.max(1_800_000)
     }
 
     fn lately(&self, seen: Millis, now: Millis) -> bool {
@@ -247,8 +257,7 @@ impl Model {
     pub(crate) fn expire(&mut self, now: Millis) {
         let ttl = self.settings.idle_ttl;
         self.away.retain(|(_, _, seen)| now - seen < ttl);
-        // A session is known for at least half an hour.
-        self.known.expire(ttl.max(1_800_000), now);
+        self.known.expire(self.keep(), now);
     }
 
     pub(crate) fn away(&self) -> usize {
