@@ -85,7 +85,8 @@ impl Model {
         };
         assert_eq!(self.tier(name), self.tier(first), "{name} although {first} is in a lower tier");
         assert!(can.contains(&name) && (self.ready(asked, name) || !self.ready(asked, first)), "{name}");
-        let left = self.known.last(asked.key).map(|(place, _)| place.to_owned()).filter(|place| order.contains(place));
+        let left =
+            self.last(asked.key, asked.now).map(|(place, _)| place.to_owned()).filter(|place| order.contains(place));
         let outcome = match left {
             _ if *name == order[0] => (Affinity::Home, None),
             Some(place) if place == *name => (Affinity::Stayed, None),

@@ -85,8 +85,9 @@ impl Model {
         let order = self.order(asked.key);
         let home = order[0].clone();
         let relieved = |place: &String| order.iter().any(|n| self.tier(n) < self.tier(place) && self.ready(asked, n));
-        let place = self.place(asked.key, asked.now);
-        let place = place.filter(|place| self.barred(asked, place).is_none() && !relieved(place));
+        let stayed = self.place(asked.key, asked.now);
+        let left = stayed.as_ref().and_then(|place| self.barred(asked, place));
+        let place = stayed.filter(|place| self.barred(asked, place).is_none() && !relieved(place));
         let anchor = place.unwrap_or(home.clone());
         let go = |name: &String, reason: Reason| match () {
             // A new config may have made its place its home.
@@ -94,7 +95,12 @@ impl Model {
             () if *name == anchor => Expected::Go(name.clone(), Affinity::Stayed, None),
             () => Expected::Go(name.clone(), reason.affinity(), Some(reason)),
         };
-        let Some(reason) = self.obstacle(asked, &anchor) else { return go(&anchor, Reason::Faster) };
+        let Some(reason) = self.obstacle(asked, &anchor) else {
+            return match go(&anchor, Reason::Faster) {
+                Expected::Go(name, Affinity::Home, None) => Expected::Go(name, Affinity::Home, left),
+                elsewhere => elsewhere,
+            };
+        };
         if matches!(reason, Reason::MaxInFlight | Reason::Balance) && self.waits(asked, &anchor) {
             return Expected::Wait(anchor, reason);
         }
@@ -156,9 +162,19 @@ impl Model {
     fn goes_on(&self, asked: &Asked, name: &str, since: Millis) -> bool {
         let drain = self.settings.drain;
         let over = drain.deadline.is_some_and(|deadline| asked.now >= since + deadline);
-        let Some((place, seen)) = self.known.last(asked.key) else { return false };
+        let Some((place, seen)) = self.last(asked.key, asked.now) else { return false };
         let warm = asked.world[name].cold_since.is_none_or(|cold| seen > cold);
         drain.sessions == DrainSessions::UntilIdle && !over && place == name && warm && self.lately(seen, asked.now)
+    }
+
+    /// Where a session was last, if that is not too long ago.
+    pub(crate) fn last(&self, key: u64, now: Millis) -> Option<(&str, Millis)> {
+        self.known.last(key).filter(|(_, seen)| now - seen < self.keep())
+    }
+
+    /// A session is known for at least half an hour.
+    fn keep(&self) -> Millis {
+        self.settings.idle_ttl.max(1_800_000)
     }
 
     fn lately(&self, seen: Millis, now: Millis) -> bool {
@@ -247,8 +263,7 @@ impl Model {
     pub(crate) fn expire(&mut self, now: Millis) {
         let ttl = self.settings.idle_ttl;
         self.away.retain(|(_, _, seen)| now - seen < ttl);
-        // A session is known for at least half an hour.
-        self.known.expire(ttl.max(1_800_000), now);
+        self.known.expire(self.keep(), now);
     }
 
     pub(crate) fn away(&self) -> usize {

@@ -38,6 +38,8 @@ impl Speed {
     pub(super) fn observe(&self, promised: f64, took: f64) {
         let mut sums = self.sums.lock();
         sums.count += 1.0;
+        // A wait for a slot, of which nobody tells, is not slowness.
+        let took = took.min(MOST * promised);
         let Some(factor) = sums.times.observe(DECAY, promised, took) else { return };
         let trust = sums.count / (sums.count + DOUBT);
         let factor = factor.clamp(1.0 / MOST, MOST).powf(trust);
