@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::core::{Millis, SessionKey, Tried};
+use crate::core::{Ask, Millis, SessionKey, Tried};
 use crate::snapshot::Snapshot;
 
 /// Where a session would go.
@@ -29,7 +29,7 @@ pub fn explain(snapshot: &Snapshot, id: &str, now: Millis) -> Option<Explained> 
     let key = SessionKey::parse(id.as_bytes(), max_length, snapshot.pool.settings().seed).ok()??;
     let name = |member: usize| snapshot.pool.members()[member].backend.name().to_owned();
     let order: Vec<String> = snapshot.pool.order(key).into_iter().map(name).collect();
-    let selection = snapshot.pool.select(Some(key), &Tried::default(), now);
+    let selection = snapshot.pool.select(&Ask::new(Some(key), 0), &Tried::default(), now).selection();
     Some(Explained {
         session: id.to_owned(),
         session_hash: key.to_string(),

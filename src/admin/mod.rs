@@ -86,7 +86,7 @@ impl Admin {
         let Some(link) = snapshot.links.iter().find(|link| link.backend.name() == name) else {
             return error(StatusCode::NOT_FOUND, "no_such_backend", "No backend has that name.");
         };
-        link.backend.set_draining(draining);
+        link.backend.set_draining(draining, self.gateway.clock.now());
         tracing::info!(backend = name, draining, "set by the admin listener");
         as_json(StatusCode::OK, &backends::describe(&snapshot, link))
     }
