@@ -14,7 +14,7 @@
 //!
 //! Keys are fixed wherever shares are judged, so such a test gives the same answer in every run.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 #[path = "placement/balance.rs"]
 mod balance;

@@ -90,7 +90,7 @@ impl Policy for Gateways<'_> {
         }
         let prompt = self.workload.lines[turn].input_length;
         let cached = if self.cell.reports { prompt - computed } else { 0 };
-        trip.there.learn(Usage { prompt: prompt.into(), cached: cached.into() });
+        trip.there.learn(Usage { prompt: prompt.into(), cached: Some(cached.into()) });
     }
 
     fn lost(&mut self, turn: usize, _now: f64) {
@@ -111,7 +111,7 @@ impl Policy for Gateways<'_> {
                     slots: Some(machine.model.slots as u32),
                     waiting: Some(machine.queued() as u32),
                     running: Some(machine.working() as u32),
-                    kv_use: None,
+                    kv_usage: None,
                 });
             }
         }

@@ -144,7 +144,7 @@ fn without_fail_open_nobody_is_nobody() {
     draining.members().iter().for_each(|member| member.backend.set_draining(true, 0));
     for (pool, why) in [(&unknown, "nobody has been probed yet"), (&draining, "draining is an operator's word")] {
         assert_eq!(select(pool, Some(key(1)), &tried(&[]), 0), None, "{why}");
-        assert_eq!(select(&pool, None, &tried(&[]), 0), None, "{why}");
+        assert_eq!(select(pool, None, &tried(&[]), 0), None, "{why}");
     }
     let empty = Pool::new(&[], Settings { fail_open: true, ..settings() });
     assert_eq!((select(&empty, Some(key(1)), &tried(&[]), 0), select(&empty, None, &tried(&[]), 0)), (None, None));
@@ -188,7 +188,7 @@ fn in_flight_returns_to_zero_however_a_request_ends() {
 }
 
 fn turns(pool: &Pool, n: usize) -> Vec<usize> {
-    (0..n).map(|_| select(&pool, None, &tried(&[]), 0).unwrap().member).collect()
+    (0..n).map(|_| select(pool, None, &tried(&[]), 0).unwrap().member).collect()
 }
 
 /// Requests there if this one goes there, and the weight.
