@@ -244,6 +244,7 @@ fn new_request_id() -> HeaderValue {
 
 fn write_hex(bits: u64, digits: &mut [u8]) {
     for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(bits >> (4 * place)) as usize & 15];
+        let value = usize::try_from(bits >> (4 * place) & 15).unwrap_or_default();
+        *digit = b"0123456789abcdef"[value];
     }
 }
