@@ -36,7 +36,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
         Ok(address) => {
             let mut peer = peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
             if !ctx.form.hop_by_hop {
-                // Nothing to strip: Pingora need not look for each of thirteen headers.
+                // There is nothing to strip, so Pingora need not look for each header that it would strip.
                 peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
             }
             Ok(Box::new(peer))

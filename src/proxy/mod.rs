@@ -4,10 +4,11 @@
 //!
 //! | phase | file | what |
 //! |---|---|---|
+//! | `on_connection_reuse` | `connections.rs` | whose connection it is, so that it is not idle |
 //! | `request_filter` | `head.rs`, `form.rs`, `body.rs`, `reframe.rs` | refuse what is malformed, find the session, hold the body |
 //! | `upstream_peer` | `attempt.rs`, `wait.rs` | select a backend, wait for room, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
-//! | `upstream_request_filter` | `attempt.rs` | what this backend needs to read the head |
+//! | `upstream_request_filter` | `attempt.rs`, `head.rs` | what the backend is told besides, and needs to read the head |
 //! | `upstream_response_*` | `response.rs` | first byte, affinity headers, the tail with the usage figures |
 //! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
 //! | drop | `record.rs` | every count, whatever way a request ends |

@@ -269,6 +269,7 @@ fn new_request_id() -> HeaderValue {
 
 fn write_hex(bits: u64, digits: &mut [u8]) {
     for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(bits >> (4 * place) & 15) as usize];
+        let value = usize::try_from(bits >> (4 * place) & 15).unwrap_or_default();
+        *digit = b"0123456789abcdef"[value];
     }
 }

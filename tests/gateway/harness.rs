@@ -74,11 +74,6 @@ impl Setup {
         self
     }
 
-    /// No bound on a backend's share of the load: sessions leave their homes for other reasons only.
-    pub(crate) fn unbounded(self) -> Setup {
-        self.pool("overload: { balance_factor: 0 }")
-    }
-
     /// Probes that come once at the start and then never again: what happens is the traffic's doing.
     pub(crate) fn one_probe(self) -> Setup {
         self.health("interval: 1h")
