@@ -175,6 +175,8 @@ impl Moment {
         }
     }
 
+    /// Inlined: terms that come back through memory cost the choice a third of its time.
+    #[inline(always)]
     fn score(&self, expected: Expected, candidate: &Candidate<'_>) -> Terms {
         let waiting = candidate.waiting;
         let (running, unread) = waiting.others();
