@@ -23,7 +23,8 @@ use tokio::sync::Notify;
 use super::Proxy;
 use crate::gateway::Gateway;
 
-/// The application behind a traffic listener.
+/// The application behind a traffic listener. Its clones share everything.
+#[derive(Clone)]
 pub struct Connections {
     gateway: Arc<Gateway>,
     http1: Arc<Http>,
@@ -51,6 +52,11 @@ impl Connections {
         };
         Connections { http1: http(false), http2: http(true), gateway }
     }
+
+    /// Closes HTTP/1.1 connections that have no request, those that come to have none too.
+    pub async fn close_idle(&self) {
+        self.http1.proxy.http_cleanup().await;
+    }
 }
 
 #[async_trait]
@@ -75,9 +81,8 @@ impl ServerApp for Connections {
         }
     }
 
-    async fn cleanup(&self) {
-        self.http1.proxy.http_cleanup().await;
-    }
+    /// A listener of several may have ended: connections of the others go on.
+    async fn cleanup(&self) {}
 }
 
 #[async_trait]

@@ -132,9 +132,9 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<()> {
-        response::frame(session, response);
+        response::frame(session, response, ctx);
         Ok(())
     }
 
