@@ -43,9 +43,8 @@ impl Sockets {
     ///
     /// The first address that can't be bound, by name.
     pub(super) fn bind(config: &Config, inherited: &mut Inherited) -> io::Result<Sockets> {
-        let mut bound = |address| {
-            inherited.take(address).map_or_else(|| bind(address), |socket| Bound::new(address, socket))
-        };
+        let mut bound =
+            |address| inherited.take(address).map_or_else(|| bind(address), |socket| Bound::new(address, socket));
         let traffic = traffic_addresses(config).into_iter().map(&mut bound).collect::<io::Result<_>>()?;
         let admin = admin_addresses(config).into_iter().map(&mut bound).collect::<io::Result<_>>()?;
         Ok(Sockets { traffic, admin })
