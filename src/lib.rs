@@ -11,12 +11,12 @@
 //! |---|---|
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
-//! | [`clock`], [`access_log`] | the one clock of the process; one line for each request |
+//! | [`clock`], [`access_log`] | the one clock of the process, jitter; one line for each request |
 //! | [`metrics`] | every metric name, label and bucket |
-//! | [`link`] | the gateway's end of the wire to one backend: address, attempts under way, last error |
+//! | [`link`], [`watch`] | the gateway's end of the wire to one backend: address, attempts under way, last error; how well affinity works |
 //! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
 //! | [`gateway`] | what the parts of the shell share |
-//! | [`proxy`], [`probe`], [`admin`] | traffic, through Pingora's phases; active checks; the admin listener |
+//! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
 //! | [`server`] | the life of the process: bind, serve, drain |
 //! | [`cli`] | one file for each subcommand |
 //!
@@ -29,7 +29,7 @@
 //! - `core` has no tokio, no Pingora, no clock, no log and no metric: time comes in as an argument, facts go out as values;
 //! - placement knows no address, no health and no load: names, weights, priorities and the seed alone make an order, so
 //!   two gateways agree without talking; availability only filters it;
-//! - there is no table of sessions, but for those that are away from home, and that one is bounded;
+//! - no selection asks a table of sessions, but for those that are away from home; every table is bounded;
 //! - a session id is kept nowhere: a [`core::SessionKey`] is its hash, so no log, label or page can show it;
 //! - nothing is counted at the end of a request by a hook, which may not be called: guards count when they drop;
 //! - no response is buffered, and no request goes to a second backend once a byte of a response reached the client;
@@ -50,4 +50,6 @@ pub mod metrics;
 pub mod probe;
 pub mod proxy;
 pub mod server;
+pub mod signals;
 pub mod snapshot;
+pub mod watch;

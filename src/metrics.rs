@@ -5,6 +5,8 @@
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
 mod labels;
+mod signals;
+mod watch;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -13,8 +15,10 @@ use prometheus::{
 };
 
 pub use labels::{Code, Phase, RetryReason};
+use watch::WatchFamilies;
+pub use watch::WatchMetrics;
 
-use crate::core::usage::Usage;
+use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Cause, Pool, State, Transition};
 
 /// All metric families of the gateway.
@@ -32,6 +36,7 @@ pub struct Metrics {
     session_keys: IntCounterVec,
     displaced: IntGaugeVec,
     prompt_tokens: IntCounterVec,
+    watch: WatchFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
 }
@@ -115,6 +120,7 @@ impl Metrics {
                 "Prompt tokens as the backends report them, by whether they were in the KV cache",
                 &["pool", "backend", "affinity", "cached"],
             )?,
+            watch: WatchFamilies::new(&registry)?,
             reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
             registry,
         })
@@ -150,6 +156,7 @@ impl Metrics {
             session_headers: session_headers.iter().map(|name| self.session_keys.with_label_values(&[name])).collect(),
             session_none: self.session_keys.with_label_values(&["none"]),
             session_invalid: self.session_keys.with_label_values(&["invalid"]),
+            watch: self.watch.pool(pool),
         }
     }
 
@@ -175,7 +182,7 @@ impl Metrics {
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
         }
-        String::from_utf8(text).unwrap_or_default()
+        String::from_utf8(text).unwrap_or_default() + &signals::render(pool_name, pool)
     }
 
     fn requests_of(&self, pool: &str, backend: &str) -> [[IntCounter; 5]; 6] {
@@ -207,16 +214,17 @@ impl BackendMetrics {
 
     /// Counts what the backend said of a prompt.
     pub fn usage(&self, affinity: Affinity, usage: Usage) {
+        let tokens = usage.tokens();
         let [computed, cached] = &self.prompt_tokens[affinity as usize];
-        computed.inc_by(usage.prompt.saturating_sub(usage.cached));
-        cached.inc_by(usage.cached);
+        computed.inc_by(tokens.prompt.saturating_sub(tokens.cached));
+        cached.inc_by(tokens.cached);
     }
 
     /// Prompt tokens since the start, all and cached ones.
     #[must_use]
-    pub fn prompt_tokens(&self) -> Usage {
+    pub fn prompt_tokens(&self) -> Tokens {
         let sum = |cached: usize| self.prompt_tokens.iter().map(|by_cached| by_cached[cached].get()).sum::<u64>();
-        Usage { prompt: sum(0) + sum(1), cached: sum(1) }
+        Tokens { prompt: sum(0) + sum(1), cached: sum(1) }
     }
 
     /// Client requests since the start with this outcome.
@@ -227,9 +235,9 @@ impl BackendMetrics {
 
     /// Prompt tokens since the start of requests with this outcome, all and cached ones.
     #[must_use]
-    pub fn prompt_tokens_of(&self, affinity: Affinity) -> Usage {
+    pub fn prompt_tokens_of(&self, affinity: Affinity) -> Tokens {
         let [computed, cached] = &self.prompt_tokens[affinity as usize];
-        Usage { prompt: computed.get() + cached.get(), cached: cached.get() }
+        Tokens { prompt: computed.get() + cached.get(), cached: cached.get() }
     }
 }
 
@@ -243,6 +251,8 @@ pub struct PoolMetrics {
     pub session_none: IntCounter,
     /// Requests whose session is no valid one.
     pub session_invalid: IntCounter,
+    /// How well affinity works.
+    pub watch: WatchMetrics,
 }
 
 impl PoolMetrics {

@@ -3,7 +3,6 @@
 //! Each backend has a task of its own, so one that hangs delays nobody, and a jitter, so that a fleet of gateways does
 //! not ask all at once. The checks are Pingora's; what they say goes into the same state machine as what traffic shows.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +13,7 @@ use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use tokio::task::JoinSet;
 
+use crate::clock::Jitter;
 use crate::config::{self, Origin, ProbeKind};
 use crate::core::{Millis, Observation};
 use crate::gateway::Gateway;
@@ -38,7 +38,7 @@ struct Probe {
     snapshot: Arc<Snapshot>,
     member: usize,
     check: Box<dyn HealthCheck + Send + Sync>,
-    jitter: RandomState,
+    jitter: Jitter,
 }
 
 impl Probe {
@@ -49,7 +49,7 @@ impl Probe {
             gateway: Arc::clone(gateway),
             snapshot: Arc::clone(snapshot),
             member,
-            jitter: RandomState::new(),
+            jitter: Jitter::default(),
         }
     }
 
@@ -63,9 +63,7 @@ impl Probe {
             if round == 0 && unprobed.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.gateway.set_probed();
             }
-            // The first pause is anything up to an interval: a round that began together must not stay together.
-            let share = if round == 0 { self.random(round) } else { 0.9 + 0.2 * self.random(round) };
-            tokio::time::sleep(interval.mul_f64(share)).await;
+            tokio::time::sleep(interval.mul_f64(self.jitter.pause(round))).await;
         }
     }
 
@@ -112,11 +110,6 @@ impl Probe {
     async fn address(&self) -> pingora::Result<SocketAddr> {
         let resolved = self.snapshot.links[self.member].address.get().await;
         resolved.or_err(ErrorType::ConnectNoRoute, "can't resolve the backend's name")
-    }
-
-    /// A number in 0..1, another one each round.
-    fn random(&self, round: u64) -> f64 {
-        f64::from(u32::try_from(self.jitter.hash_one(round) >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::probe;
 use crate::proxy::Connections;
+use crate::signals;
 
 /// A gateway with its listeners bound.
 pub struct Server {
@@ -91,6 +92,7 @@ impl Server {
             None => None,
         };
         let _probes = probe::spawn(&gateway, &gateway.snapshot.load_full());
+        let _pollers = signals::spawn(&gateway.snapshot.load_full());
         let sweeper = tokio::spawn(sweep(Arc::clone(&gateway)));
 
         stop.await;

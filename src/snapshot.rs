@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::config::{self, Config, ReturnHome};
 use crate::core::budget::RetryBudget;
+use crate::core::hints::Move;
 use crate::core::pool::{Balance, MemberSpec, Settings};
-use crate::core::{Millis, Observation, Pool, Seed, State, Thresholds};
+use crate::core::{Affinity, Millis, Observation, Pool, Seed, Selection, State, Thresholds};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
+use crate::watch::{self, Finished, Watch};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub budget: RetryBudget,
     /// How long attempts may take.
     pub deadlines: Deadlines,
+    /// What finished requests showed of how well affinity works.
+    pub watch: Arc<Watch>,
 }
 
 impl Snapshot {
@@ -31,7 +35,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(config: Config, metrics: &Metrics) -> Snapshot {
         let pool = Pool::new(&specs(&config), settings(&config));
-        Snapshot::assemble(config, pool, &[], metrics)
+        Snapshot::assemble(config, pool, &[], Arc::default(), metrics)
     }
 
     /// The snapshot after a change of the config: what both configs name keeps its state.
@@ -51,10 +55,10 @@ impl Snapshot {
                 pool.members()[member].backend.set_draining(new.draining);
             }
         }
-        Snapshot::assemble(config, pool, &self.links, metrics)
+        Snapshot::assemble(config, pool, &self.links, Arc::clone(&self.watch), metrics)
     }
 
-    fn assemble(config: Config, pool: Pool, old: &[Arc<Link>], metrics: &Metrics) -> Snapshot {
+    fn assemble(config: Config, pool: Pool, old: &[Arc<Link>], watch: Arc<Watch>, metrics: &Metrics) -> Snapshot {
         let backends = config.pool().backends.iter().zip(pool.members());
         let links = backends
             .map(|(backend, member)| {
@@ -80,6 +84,7 @@ impl Snapshot {
             links,
             pool,
             config,
+            watch,
         }
     }
 
@@ -89,6 +94,9 @@ impl Snapshot {
         let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds) else { return };
         let pool = &self.config.pool().name;
         metrics.transition(pool, link.backend.name(), transition);
+        if transition.to.serves() && !transition.from.serves() {
+            link.returns.send_modify(|returns| *returns += 1);
+        }
         let (backend, from, to, cause) =
             (link.backend.name(), transition.from.as_str(), transition.to.as_str(), transition.cause.as_str());
         if transition.to == State::Unhealthy {
@@ -99,10 +107,35 @@ impl Snapshot {
         }
     }
 
+    /// Takes in what a request showed that a backend answered, when it is over. `attempts` is how many it took.
+    pub fn finished(&self, finished: &Finished<'_>, selection: Selection, attempts: u32, now: Millis) {
+        let why = |from| self.why_moved(from, selection.affinity, attempts);
+        self.watch.finished(finished, why, self.pool.settings().idle_ttl, &self.metrics.watch, now);
+    }
+
+    /// Why a session left the place where it was.
+    fn why_moved(&self, from: usize, affinity: Affinity, attempts: u32) -> Move {
+        let left = self.links.iter().map(|link| &link.backend).find(|backend| watch::place(backend) == from);
+        match (left, affinity) {
+            // Who is no longer in the config has been taken out, too.
+            (None, _) => Move::Draining,
+            (Some(left), _) if left.draining() => Move::Draining,
+            (Some(left), _) if !left.state().serves() => Move::Unhealthy,
+            (_, Affinity::Spilled) => Move::Balance,
+            _ if attempts > 1 => Move::Tried,
+            (_, Affinity::Home) => Move::Returned,
+            // It has recovered since.
+            _ => Move::Unhealthy,
+        }
+    }
+
     /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
     /// available; forgets the sessions that have gone idle.
     pub fn sweep(&self, now: Millis) {
         self.pool.expire(now);
+        let open = |link: &&Arc<Link>| !link.backend.draining();
+        let backends = self.links.iter().filter(open).count();
+        self.watch.sweep(&self.config.pool().name, backends, &self.metrics.watch, now);
         for (member, link) in self.links.iter().enumerate() {
             let late = link.attempts.cut_late(self.deadlines, now);
             let others =

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::core::State;
+use crate::core::{Signals, State};
 use crate::link::Link;
 use crate::snapshot::Snapshot;
 
@@ -29,6 +29,17 @@ pub(super) struct BackendStatus {
     last_error_at: Option<String>,
     prompt_tokens: u64,
     cached_prompt_tokens: u64,
+    /// What it says of its own load; null while nothing is known.
+    signals: Option<SignalsStatus>,
+}
+
+/// What a backend said last; null is not known.
+#[derive(Debug, Serialize)]
+struct SignalsStatus {
+    slots: Option<u32>,
+    running: Option<u32>,
+    waiting: Option<u32>,
+    kv_usage: Option<f32>,
 }
 
 pub(super) fn list(snapshot: &Snapshot) -> Backends {
@@ -54,5 +65,13 @@ pub(super) fn describe(snapshot: &Snapshot, link: &Link) -> BackendStatus {
         last_error: error.map(|error| error.what),
         prompt_tokens: usage.prompt,
         cached_prompt_tokens: usage.cached,
+        signals: backend.signals().map(SignalsStatus::from),
+    }
+}
+
+impl From<Signals> for SignalsStatus {
+    fn from(signals: Signals) -> SignalsStatus {
+        let Signals { slots, running, waiting, kv_usage } = signals;
+        SignalsStatus { slots, running, waiting, kv_usage }
     }
 }

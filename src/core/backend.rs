@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::health::{Health, Observation, State, Thresholds, Transition};
+use super::signals::{LastSignals, Signals};
 
 /// What outlives a change of the config: a backend's health, load and counts. Its name is its identity.
 ///
@@ -21,6 +22,7 @@ pub struct Backend {
     draining: AtomicBool,
     in_flight: AtomicUsize,
     requests: AtomicU64,
+    signals: LastSignals,
 }
 
 impl Backend {
@@ -35,6 +37,7 @@ impl Backend {
             draining: AtomicBool::new(draining),
             in_flight: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
+            signals: LastSignals::default(),
         }
     }
 
@@ -89,6 +92,17 @@ impl Backend {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// What it said last of its own load; `None` if nothing is known.
+    #[must_use]
+    pub fn signals(&self) -> Option<Signals> {
+        self.signals.get()
+    }
+
+    /// Keeps what it said of its own load. What is not known any more is `None` there.
+    pub fn set_signals(&self, signals: Signals) {
+        self.signals.set(signals);
     }
 
     /// Counts a request as being there until the guard drops.

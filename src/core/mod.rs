@@ -12,7 +12,10 @@
 //! - [`displaced`]: the sessions that are away from home;
 //! - [`pool`]: all of it together, `select`;
 //! - [`budget`]: how many retries the moment allows;
-//! - [`usage`]: prompt and cached tokens, read from the end of a response.
+//! - [`signals`]: what a backend says of its own load;
+//! - [`usage`]: prompt and cached tokens, read from the end of a response;
+//! - [`window`], [`savings`]: what happened lately; what affinity saved;
+//! - [`hints`], with [`heavy`] and [`turns`]: signs that affinity does less than it could, and what to do.
 //!
 //! # Invariants
 //!
@@ -24,16 +27,23 @@ pub mod budget;
 pub mod displaced;
 pub mod hash;
 pub mod health;
+pub mod heavy;
+pub mod hints;
 pub mod pool;
 pub mod round_robin;
+pub mod savings;
 pub mod session;
+pub mod signals;
+pub mod turns;
 pub mod usage;
+pub mod window;
 
 pub use backend::{Backend, InFlight};
 pub use hash::Seed;
 pub use health::{Cause, Observation, State, Thresholds, Transition};
 pub use pool::{Affinity, Pool, Selection, Tried};
 pub use session::SessionKey;
+pub use signals::Signals;
 
 /// Milliseconds since some fixed moment, the same one in all calls to a pool.
 pub type Millis = u64;

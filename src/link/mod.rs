@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket};
@@ -30,6 +31,8 @@ pub struct Link {
     pub metrics: BackendMetrics,
     /// What is under way there.
     pub attempts: Arc<Attempts>,
+    /// How often it began to serve; wakes who waits for that.
+    pub returns: watch::Sender<u64>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
     last_error: Mutex<Option<LastError>>,
@@ -53,6 +56,7 @@ impl Link {
             address: Arc::new(Address::new(config.origin.clone())),
             metrics: metrics.backend(pool, &config.name),
             attempts: Arc::default(),
+            returns: watch::Sender::new(0),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             last_error: Mutex::default(),
             fresh: AtomicU64::new(0),

@@ -21,12 +21,15 @@ use crate::gateway::Gateway;
 use crate::link::Cut;
 use crate::metrics::{Code, Phase};
 use crate::snapshot::Snapshot;
+use crate::watch::{Finished, is_chat};
 
 /// The facts of one request.
 pub(super) struct Record {
     gateway: Arc<Gateway>,
     snapshot: Arc<Snapshot>,
     begun: Instant,
+    key: Option<SessionKey>,
+    chat: bool,
     selection: Option<Selection>,
     attempts: u32,
     /// The status that the client got; 0 if it got none yet.
@@ -62,6 +65,8 @@ impl Record {
             gateway,
             snapshot,
             begun: Instant::now(),
+            key: None,
+            chat: false,
             selection: None,
             attempts: 0,
             status: 0,
@@ -83,9 +88,10 @@ impl Record {
 
     /// The head of the request is there.
     pub(super) fn request(&mut self, session: &Session) {
+        let head = session.req_header();
+        self.chat = is_chat(&head.method, head.uri.path());
         if self.log.is_some() {
             self.request_id(session);
-            let head = session.req_header();
             if let Some(log) = &mut self.log {
                 head.method.as_str().clone_into(&mut log.method);
                 head.uri.path().clone_into(&mut log.path);
@@ -100,6 +106,7 @@ impl Record {
     }
 
     pub(super) fn session(&mut self, key: Option<SessionKey>) {
+        self.key = key;
         if let Some(log) = &mut self.log {
             log.session = key.map(|key| key.to_string());
         }
@@ -189,18 +196,27 @@ impl Record {
     fn count(&self) {
         let (status, seconds) = (self.final_status(), self.begun.elapsed().as_secs_f64());
         match self.selection.filter(|_| !self.own_answer) {
-            Some(Selection { member, affinity }) => {
+            Some(selection @ Selection { member, affinity }) => {
                 let metrics = &self.snapshot.links[member].metrics;
                 metrics.request(affinity, Code::of(status), seconds);
                 if let Some(usage) = self.usage {
                     metrics.usage(affinity, usage);
                 }
+                self.finished(selection, status);
             }
             None => self.snapshot.metrics.unanswered(Code::of(status)),
         }
         if status == 499 {
             self.snapshot.metrics.abort(self.phase);
         }
+    }
+
+    /// What the request says of how well affinity works.
+    fn finished(&self, selection: Selection, status: u16) {
+        let backend = &self.snapshot.links[selection.member].backend;
+        let (key, chat, usage, whole) = (self.key, self.chat, self.usage, status == 200);
+        let finished = Finished { key, chat, backend, whole, usage };
+        self.snapshot.finished(&finished, selection, self.attempts, self.gateway.clock.now());
     }
 
     fn log(&self, log: &LogFacts) {

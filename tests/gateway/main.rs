@@ -18,9 +18,11 @@
 //! | `slow_clients` | who stops reading or sending is cut, who is only slow is not; no backend is blamed for either |
 //! | `limits` | bodies, heads, connections, slow clients, memory |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
+//! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
 //! | `admin` | the admin listener's endpoints |
 //! | `metrics` | names, labels and figures of `/metrics` |
 //! | `usage` | prompt tokens, exactly as the backends counted them |
+//! | `hints` | signs that affinity does less than it could, and what it saved |
 //! | `lifecycle` | the process: signals, drain, exit codes |
 //! | `cli` | the other subcommands |
 //! | `log` | the access log and the log of the process |
@@ -46,6 +48,7 @@ mod departures;
 mod failover;
 mod headers;
 mod health;
+mod hints;
 mod lifecycle;
 mod limits;
 mod log;
@@ -56,6 +59,7 @@ mod retry_bodies;
 mod retry_stages;
 mod scale;
 mod sessions;
+mod signals;
 mod slow_clients;
 mod stale;
 mod streams;
