@@ -5,6 +5,7 @@
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
 mod labels;
+mod overload;
 mod signals;
 mod watch;
 
@@ -15,11 +16,13 @@ use prometheus::{
 };
 
 pub use labels::{Code, Phase, RetryReason};
+pub use overload::QueueExit;
+use overload::{Exits, OverloadFamilies, Spills};
 use watch::WatchFamilies;
 pub use watch::WatchMetrics;
 
 use crate::core::usage::{Tokens, Usage};
-use crate::core::{Affinity, Cause, Pool, State, Transition};
+use crate::core::{Affinity, Cause, Pool, Reason, State, Transition};
 
 /// All metric families of the gateway.
 pub struct Metrics {
@@ -37,6 +40,7 @@ pub struct Metrics {
     displaced: IntGaugeVec,
     prompt_tokens: IntCounterVec,
     watch: WatchFamilies,
+    overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
 }
@@ -47,6 +51,12 @@ pub struct Reloads {
     pub ok: IntCounter,
     /// The new file was bad; the old one stays in force.
     pub error: IntCounter,
+}
+
+impl Reloads {
+    fn new(family: &IntCounterVec) -> Reloads {
+        Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) }
+    }
 }
 
 impl Metrics {
@@ -62,8 +72,7 @@ impl Metrics {
         let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
             histogram(&registry, name, help, labels, buckets)
         };
-        let build = gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build_info(&registry)?;
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
             requests: counter(
@@ -121,7 +130,8 @@ impl Metrics {
                 &["pool", "backend", "affinity", "cached"],
             )?,
             watch: WatchFamilies::new(&registry)?,
-            reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
+            overload: OverloadFamilies::new(&registry)?,
+            reloads: Reloads::new(&reloads),
             registry,
         })
     }
@@ -143,6 +153,7 @@ impl Metrics {
                 ["false", "true"]
                     .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
             }),
+            exits: self.overload.exits(pool, name),
         }
     }
 
@@ -157,6 +168,7 @@ impl Metrics {
             session_none: self.session_keys.with_label_values(&["none"]),
             session_invalid: self.session_keys.with_label_values(&["invalid"]),
             watch: self.watch.pool(pool),
+            spills: self.overload.spills(pool),
         }
     }
 
@@ -178,6 +190,7 @@ impl Metrics {
             }
         }
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
+        self.overload.read(pool_name, pool);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
@@ -198,6 +211,7 @@ pub struct BackendMetrics {
     duration: Histogram,
     first_byte: [Histogram; 6],
     prompt_tokens: [[IntCounter; 2]; 6],
+    exits: Exits,
 }
 
 impl BackendMetrics {
@@ -205,6 +219,11 @@ impl BackendMetrics {
     pub fn request(&self, affinity: Affinity, code: Code, seconds: f64) {
         self.requests[affinity as usize][code as usize].inc();
         self.duration.observe(seconds);
+    }
+
+    /// Counts a request that waited here for room.
+    pub fn queue_exit(&self, exit: QueueExit) {
+        self.exits.count(exit);
     }
 
     /// Notes how long the first byte took.
@@ -253,6 +272,7 @@ pub struct PoolMetrics {
     pub session_invalid: IntCounter,
     /// How well affinity works.
     pub watch: WatchMetrics,
+    spills: Spills,
 }
 
 impl PoolMetrics {
@@ -264,6 +284,11 @@ impl PoolMetrics {
     /// Counts a retry.
     pub fn retry(&self, reason: RetryReason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// Counts a session that was sent elsewhere because its place was too busy.
+    pub fn spill(&self, reason: Reason) {
+        self.spills.count(reason);
     }
 
     /// Counts a client that left.
@@ -301,6 +326,12 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
+}
+
+fn build_info(registry: &Registry) -> prometheus::Result<()> {
+    let info = gauge(registry, "ingle_build_info", "Always 1; the label is the version", &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
 }
 
 fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Uri;
+use pingora::prelude::{sleep, timeout};
 use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
@@ -63,7 +64,7 @@ impl Probe {
             if round == 0 && unprobed.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.gateway.set_probed();
             }
-            tokio::time::sleep(interval.mul_f64(self.jitter.pause(round))).await;
+            sleep(interval.mul_f64(self.jitter.pause(round))).await;
         }
     }
 
@@ -82,11 +83,11 @@ impl Probe {
                 Observation::ProbeFailed
             }
         };
-        self.snapshot.observe(self.member, seen, &self.gateway.metrics);
+        self.snapshot.observe(self.member, seen, &self.gateway.metrics, self.gateway.clock.now());
     }
 
     async fn ask(&self) -> pingora::Result<()> {
-        let timeout = self.snapshot.config.pool().health_check.timeout;
+        let limit = self.snapshot.config.pool().health_check.timeout;
         let asked = async {
             let address = self.address().await?;
             let answer = self.check.check(&Target::new(&address.to_string())?).await;
@@ -101,9 +102,9 @@ impl Probe {
                 _ => Err(error),
             }
         };
-        match tokio::time::timeout(timeout, asked).await {
+        match timeout(limit, asked).await {
             Ok(answer) => answer,
-            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {timeout:?}")),
+            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
         }
     }
 

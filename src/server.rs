@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::TcpSocketOptions;
+use pingora::prelude::sleep;
 use pingora::protocols::TcpKeepalive;
 use pingora::server::Fds;
 use pingora::services::Service as _;
@@ -16,7 +17,7 @@ use pingora::services::listening::Service;
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::admin::Admin;
 use crate::config::Config;
@@ -162,10 +163,8 @@ async fn until(condition: impl Fn() -> bool) {
 
 /// Ends what is over its time, for as long as the process lives.
 async fn sweep(gateway: Arc<Gateway>) {
-    let mut tick = tokio::time::interval(SWEEP);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        sleep(SWEEP).await;
         gateway.snapshot.load().sweep(gateway.clock.now());
     }
 }

@@ -1,16 +1,17 @@
 //! The config in force and what was built from it. A request keeps the one that it began with.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod settings;
 
-use crate::config::{self, Config, ReturnHome};
+use std::sync::Arc;
+
+use crate::config::Config;
 use crate::core::budget::RetryBudget;
 use crate::core::hints::Move;
-use crate::core::pool::{Balance, MemberSpec, Settings};
-use crate::core::{Affinity, Millis, Observation, Pool, Seed, Selection, State, Thresholds};
+use crate::core::{Millis, Observation, Pool, Selection, State};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
-use crate::watch::{self, Finished, Watch};
+use crate::watch::{Finished, Watch};
+use settings::{millis, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -40,7 +41,7 @@ impl Snapshot {
 
     /// The snapshot after a change of the config: what both configs name keeps its state.
     #[must_use]
-    pub fn rebuild(&self, config: Config, metrics: &Metrics) -> Snapshot {
+    pub fn rebuild(&self, config: Config, metrics: &Metrics, now: Millis) -> Snapshot {
         let pool = self.pool.rebuild(&specs(&config), settings(&config));
         for (old, new) in self
             .config
@@ -52,7 +53,7 @@ impl Snapshot {
             if old.draining != new.draining
                 && let Some(member) = pool.position(&new.name)
             {
-                pool.members()[member].backend.set_draining(new.draining);
+                pool.members()[member].backend.set_draining(new.draining, now);
             }
         }
         Snapshot::assemble(config, pool, &self.links, Arc::clone(&self.watch), metrics)
@@ -89,9 +90,9 @@ impl Snapshot {
     }
 
     /// Takes in what was seen of a member. A change of its state is counted and logged, once.
-    pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics) {
+    pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics, now: Millis) {
         let link = &self.links[member];
-        let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds) else { return };
+        let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds, now) else { return };
         let pool = &self.config.pool().name;
         metrics.transition(pool, link.backend.name(), transition);
         if transition.to.serves() && !transition.from.serves() {
@@ -107,26 +108,16 @@ impl Snapshot {
         }
     }
 
-    /// Takes in what a request showed that a backend answered, when it is over. `attempts` is how many it took.
-    pub fn finished(&self, finished: &Finished<'_>, selection: Selection, attempts: u32, now: Millis) {
-        let why = |from| self.why_moved(from, selection.affinity, attempts);
-        self.watch.finished(finished, why, self.pool.settings().idle_ttl, &self.metrics.watch, now);
-    }
-
-    /// Why a session left the place where it was.
-    fn why_moved(&self, from: usize, affinity: Affinity, attempts: u32) -> Move {
-        let left = self.links.iter().map(|link| &link.backend).find(|backend| watch::place(backend) == from);
-        match (left, affinity) {
+    /// Takes in what a request showed that a backend answered, when it is over.
+    pub fn finished(&self, finished: &Finished<'_>, selection: Selection, now: Millis) {
+        let left = finished.turn.and_then(|turn| turn.from);
+        let moved = left.map(|left| match selection.reason {
+            Some(reason) => Move::from(reason),
+            None if self.pool.members().iter().any(|member| member.backend.id() == left.backend) => Move::Returned,
             // Who is no longer in the config has been taken out, too.
-            (None, _) => Move::Draining,
-            (Some(left), _) if left.draining() => Move::Draining,
-            (Some(left), _) if !left.state().serves() => Move::Unhealthy,
-            (_, Affinity::Spilled) => Move::Balance,
-            _ if attempts > 1 => Move::Tried,
-            (_, Affinity::Home) => Move::Returned,
-            // It has recovered since.
-            _ => Move::Unhealthy,
-        }
+            None => Move::Draining,
+        });
+        self.watch.finished(finished, moved, &self.metrics.watch, now);
     }
 
     /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
@@ -137,6 +128,8 @@ impl Snapshot {
         let backends = self.links.iter().filter(open).count();
         self.watch.sweep(&self.config.pool().name, backends, &self.metrics.watch, now);
         for (member, link) in self.links.iter().enumerate() {
+            // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
+            link.queue.call();
             let late = link.attempts.cut_late(self.deadlines, now);
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
@@ -149,37 +142,4 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn specs(config: &Config) -> Vec<MemberSpec> {
-    let spec = |backend: &config::Backend| MemberSpec {
-        name: backend.name.clone(),
-        weight: backend.weight,
-        priority: backend.priority,
-        draining: backend.draining,
-    };
-    config.pool().backends.iter().map(spec).collect()
-}
-
-fn settings(config: &Config) -> Settings {
-    let (affinity, pool) = (&config.affinity, config.pool());
-    Settings {
-        seed: Seed::new(&affinity.hash_seed),
-        balance: match pool.balance {
-            config::Balance::RoundRobin => Balance::RoundRobin,
-            config::Balance::LeastRequests => Balance::LeastRequests,
-        },
-        fail_open: pool.fail_open,
-        stay_put: affinity.return_home == ReturnHome::WhenIdle,
-        idle_ttl: millis(affinity.idle_ttl),
-        max_displaced: affinity.max_displaced,
-        thresholds: Thresholds {
-            healthy: pool.health_check.healthy_threshold,
-            unhealthy: pool.health_check.unhealthy_threshold,
-        },
-    }
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::core::hints::{Finding, Hint, Hints, Move, News, Seen};
 use crate::core::savings::Savings;
-use crate::core::turns::Turns;
+use crate::core::sessions::Turn;
 use crate::core::usage::{Tokens, Usage};
 use crate::core::{Backend, Millis, SessionKey};
 use crate::metrics::WatchMetrics;
@@ -17,8 +17,8 @@ use crate::metrics::WatchMetrics;
 #[derive(Default)]
 pub struct Watch(Mutex<Inner>);
 
+#[derive(Default)]
 struct Inner {
-    turns: Turns,
     hints: Hints,
     savings: Savings,
     judged: Millis,
@@ -28,6 +28,8 @@ struct Inner {
 pub struct Finished<'a> {
     /// Its session.
     pub key: Option<SessionKey>,
+    /// Which turn of it this was; `None` if it was not answered well.
+    pub turn: Option<Turn>,
     /// Whether it was a chat or another completion: see [`is_chat`].
     pub chat: bool,
     /// The backend that answered.
@@ -48,23 +50,14 @@ pub struct Saved {
 }
 
 impl Watch {
-    /// Takes in a finished request. `why` is asked for the reason if its session moved, with the [`place`] that it left.
-    pub fn finished(
-        &self,
-        finished: &Finished<'_>,
-        why: impl FnOnce(usize) -> Move,
-        idle_ttl: Millis,
-        metrics: &WatchMetrics,
-        now: Millis,
-    ) {
-        let Finished { key, chat, backend, whole, usage } = *finished;
+    /// Takes in a finished request, and why its session moved, if it did.
+    pub fn finished(&self, finished: &Finished<'_>, moved: Option<Move>, metrics: &WatchMetrics, now: Millis) {
+        let Finished { key, turn, chat, backend, whole, usage } = *finished;
+        let turn = turn.map_or(0, |turn| turn.number);
         let mut inner = self.0.lock();
-        let turn = key.map(|key| inner.turns.turn(key, place(backend), now, idle_ttl));
-        let moved = turn.and_then(|turn| turn.from).map(why);
         if let (Some(_), Some(usage)) = (key, usage) {
             inner.savings.note(usage.tokens(), now);
         }
-        let turn = turn.map_or(0, |turn| turn.number);
         inner.hints.request(&Seen { key, chat, turn, moved, backend, whole, usage }, now);
         drop(inner);
         if let Some(reason) = moved {
@@ -114,19 +107,6 @@ impl Watch {
     }
 }
 
-impl Default for Inner {
-    fn default() -> Inner {
-        let (hints, savings) = Default::default();
-        Inner { turns: Turns::new(KNOWN_SESSIONS), hints, savings, judged: 0 }
-    }
-}
-
-/// A number that is the backend's own while it exists, also when its place in the config changes.
-#[must_use]
-pub fn place(backend: &Arc<Backend>) -> usize {
-    Arc::as_ptr(backend).addr()
-}
-
 /// Whether a request has a prompt whose beginning may be cached: chats and completions, by the paths of OpenAI,
 /// Anthropic, llama-server and Ollama.
 #[must_use]
@@ -139,8 +119,6 @@ const CHATS: [&str; 7] =
     ["/completions", "/completion", "/responses", "/messages", "/generate", "/api/chat", "/infill"];
 /// How often hints are judged.
 const JUDGE: Millis = 1000;
-/// The bound of the table of sessions seen lately, of less than 100 bytes each.
-const KNOWN_SESSIONS: usize = 100_000;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::core::{Signals, State};
+use crate::core::{Millis, Signals, State};
 use crate::link::Link;
 use crate::snapshot::Snapshot;
 
@@ -23,6 +23,10 @@ pub(super) struct BackendStatus {
     weight: u32,
     priority: u32,
     in_flight: usize,
+    /// Requests that wait for room there.
+    queued: usize,
+    /// Sessions that were there last and have not been idle for long: when it drains, those that go on.
+    sessions: usize,
     requests: u64,
     last_error: Option<String>,
     /// RFC 3339, UTC.
@@ -42,13 +46,16 @@ struct SignalsStatus {
     kv_usage: Option<f32>,
 }
 
-pub(super) fn list(snapshot: &Snapshot) -> Backends {
-    Backends { backends: snapshot.links.iter().map(|link| describe(snapshot, link)).collect() }
+pub(super) fn list(snapshot: &Snapshot, now: Millis) -> Backends {
+    let sessions = snapshot.pool.sessions_at(now);
+    Backends { backends: snapshot.links.iter().map(|link| describe(snapshot, link, &sessions)).collect() }
 }
 
-pub(super) fn describe(snapshot: &Snapshot, link: &Link) -> BackendStatus {
+/// One backend; `sessions` is how many each member has.
+pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize]) -> BackendStatus {
     let backend = &link.backend;
-    let member = snapshot.pool.position(backend.name()).map(|member| &snapshot.pool.members()[member]);
+    let index = snapshot.pool.position(backend.name());
+    let member = index.map(|index| &snapshot.pool.members()[index]);
     let usage = link.metrics.prompt_tokens();
     let error = link.last_error();
     BackendStatus {
@@ -60,6 +67,8 @@ pub(super) fn describe(snapshot: &Snapshot, link: &Link) -> BackendStatus {
         weight: member.map_or(0, |member| member.weight),
         priority: member.map_or(0, |member| member.priority),
         in_flight: backend.in_flight(),
+        queued: backend.queued(),
+        sessions: index.map_or(0, |index| sessions[index]),
         requests: backend.requests(),
         last_error_at: error.as_ref().map(|error| humantime::format_rfc3339_seconds(error.at).to_string()),
         last_error: error.map(|error| error.what),

@@ -113,6 +113,12 @@ impl LastSignals {
         }
     }
 
+    /// The slots of what was said last.
+    #[must_use]
+    pub fn slots(&self) -> Option<u32> {
+        Some(self.0[0].load(Ordering::Relaxed)).filter(|word| *word != NOTHING)
+    }
+
     /// What was said last; `None` if nothing is known.
     #[must_use]
     pub fn get(&self) -> Option<Signals> {

@@ -5,6 +5,7 @@
 
 mod address;
 mod attempts;
+mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket};
+pub use queue::{Place, Queue, Seat};
 
 use crate::config;
 use crate::core::Backend;
@@ -33,6 +35,8 @@ pub struct Link {
     pub attempts: Arc<Attempts>,
     /// How often it began to serve; wakes who waits for that.
     pub returns: watch::Sender<u64>,
+    /// What waits for room there.
+    pub queue: Arc<Queue>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
     last_error: Mutex<Option<LastError>>,
@@ -57,6 +61,7 @@ impl Link {
             metrics: metrics.backend(pool, &config.name),
             attempts: Arc::default(),
             returns: watch::Sender::new(0),
+            queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             last_error: Mutex::default(),
             fresh: AtomicU64::new(0),

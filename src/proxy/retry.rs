@@ -130,7 +130,7 @@ pub(super) fn turn_away(ctx: &mut Ctx, turned_away: TurnedAway) -> Box<Error> {
 fn blame(ctx: &Ctx, cause: Cause, what: impl FnOnce() -> String) {
     let (Some(selection), Some(link)) = (ctx.selection, ctx.link()) else { return };
     link.note_error(what());
-    ctx.snapshot.observe(selection.member, Observation::TrafficFailed(cause), &ctx.gateway().metrics);
+    ctx.snapshot.observe(selection.member, Observation::TrafficFailed(cause), &ctx.gateway().metrics, ctx.now());
 }
 
 /// Whether any byte of the final response reached the client. Informational ones (1xx) are not it.

@@ -57,6 +57,11 @@ impl Setup {
         self
     }
 
+    /// Sessions do not leave a busy home: what the test is about is something else.
+    pub(crate) fn unbounded(self) -> Setup {
+        self.pool("overload: { balance_factor: 0 }")
+    }
+
     /// A top-level key with its value.
     pub(crate) fn top(mut self, line: &str) -> Setup {
         self.top.push(line.to_owned());

@@ -79,7 +79,7 @@ async fn found(gateway: &Gateway, seconds: u64) -> Vec<String> {
 #[tokio::test]
 async fn healthy_traffic_gives_none() {
     let sims = sims(2).await;
-    let gateway = Setup::new().sims(&sims).start().await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
     play(gateway.url(), |load| LoadConfig { sessions: 80, turns: 4, sidecar_ratio: 0.7, ..load }).await;
     assert_eq!(found(&gateway, 100).await, [""; 0]);
     assert_eq!(gateway.metric("ingle_session_moves_total", &[]).await, 0.0);
@@ -148,7 +148,7 @@ async fn an_id_that_all_share() {
 #[tokio::test]
 async fn sessions_that_move_each_counted_with_its_reason() {
     let sims = sims(2).await;
-    let process = process(Setup::new().sims(&sims), 2).await;
+    let process = process(Setup::new().pool("drain: { sessions: at_once }").sims(&sims), 2).await;
     let (mut client, mut admin) = (Client::connect(process.address).await, Client::connect(process.admin).await);
     let mut places = vec![String::new(); 20];
     let mut moves = 0;
@@ -213,7 +213,7 @@ async fn a_cache_that_keeps_nothing() {
 #[tokio::test]
 async fn what_was_saved_is_exact() {
     let sims = sims(2).await;
-    let gateway = Setup::new().sims(&sims).start().await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
     play(gateway.url(), |load| LoadConfig { sessions: 6, turns: 4, sidecar_ratio: 0.5, ..load }).await;
     gateway.send(&Req::post(CHAT, b"{}").session("a session")).await;
     gateway.until_idle().await;

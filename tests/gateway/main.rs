@@ -10,6 +10,7 @@
 //! | `timeouts` | first byte, idle, total; requests on a frozen backend are rescued |
 //! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
 //! | `affinity` | every turn at home, shares by weight, replicas agree |
+//! | `overload` | bounded load: who waits for room, who spills, who is refused |
 //! | `failover` | a killed backend: who moves, who stays, who returns |
 //! | `sessions` | the session header: several names, empty, repeated, over-long, not ASCII |
 //! | `streams` | bytes and timing of responses pass as they are |
@@ -53,6 +54,7 @@ mod lifecycle;
 mod limits;
 mod log;
 mod metrics;
+mod overload;
 mod protocols;
 mod retry_answers;
 mod retry_bodies;

@@ -10,7 +10,7 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and the labels that it has from the start, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 20] = [
+const FAMILIES: [(&str, &str, &[&str]); 24] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_kv_usage_ratio", "gauge", &[]),
     ("ingle_backend_running_requests", "gauge", &[]),
@@ -24,12 +24,16 @@ const FAMILIES: [(&str, &str, &[&str]); 20] = [
     ("ingle_health_transitions_total", "counter", &["backend", "cause", "pool", "to"]),
     ("ingle_hint", "gauge", &["hint", "pool"]),
     ("ingle_in_flight_requests", "gauge", &["backend", "pool"]),
+    ("ingle_known_sessions", "gauge", &["pool"]),
     ("ingle_prompt_tokens_total", "counter", &["affinity", "backend", "cached", "pool"]),
+    ("ingle_queue_exits_total", "counter", &["backend", "pool", "result"]),
+    ("ingle_queued_requests", "gauge", &["backend", "pool"]),
     ("ingle_request_duration_seconds", "histogram", &["backend", "pool"]),
     ("ingle_requests_total", "counter", &["affinity", "backend", "code", "pool"]),
     ("ingle_retries_total", "counter", &["pool", "reason"]),
     ("ingle_session_keys_total", "counter", &["source"]),
     ("ingle_session_moves_total", "counter", &["pool", "reason"]),
+    ("ingle_spills_total", "counter", &["pool", "reason"]),
     ("ingle_time_to_first_byte_seconds", "histogram", &["affinity", "backend", "pool"]),
 ];
 
@@ -110,7 +114,7 @@ async fn prometheus_accepts_them() {
 #[tokio::test]
 async fn every_request_is_counted_once_and_timed_once() {
     let sims = sims(3).await;
-    let gateway = Setup::new().sims(&sims).start().await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
     let load = LoadConfig { sessions: 20, turns: 4, sidecar_ratio: 0.5, ..LoadConfig::new([gateway.url()]) };
     let report = LoadRun::start(load).unwrap().finish().await;
     gateway.until_idle().await;

@@ -84,7 +84,7 @@ async fn of_streams_that_were_not_asked_for_usage() {
 #[tokio::test]
 async fn by_backend_and_outcome() {
     let sims = sims(2).await;
-    let gateway = Setup::new().sims(&sims).start().await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
     let load = LoadConfig { sessions: 20, turns: 3, sidecar_ratio: 1.0, ..LoadConfig::new([gateway.url()]) };
     let report = LoadRun::start(load).unwrap().finish().await;
     assert_eq!((report.failed(), report.sidecars), (0, 60));

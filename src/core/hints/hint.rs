@@ -1,5 +1,7 @@
 //! What may be wrong, and what to do.
 
+use super::super::pool::Reason;
+
 /// A sign that affinity does less than it could; the label `hint`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
@@ -92,6 +94,20 @@ pub enum Move {
     Faster,
     /// The session went home, although its cache was elsewhere.
     Returned,
+}
+
+impl From<Reason> for Move {
+    fn from(reason: Reason) -> Move {
+        match reason {
+            Reason::Unhealthy => Move::Unhealthy,
+            Reason::Draining => Move::Draining,
+            Reason::Tried => Move::Tried,
+            Reason::MaxInFlight => Move::MaxInFlight,
+            Reason::Balance => Move::Balance,
+            Reason::SlowStart => Move::SlowStart,
+            Reason::Faster => Move::Faster,
+        }
+    }
 }
 
 impl Move {

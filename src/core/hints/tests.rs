@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::core::BackendId;
 use crate::core::usage::Usage;
 
 const SECOND: Millis = 1000;
@@ -29,7 +30,7 @@ const GOOD: Request =
 
 impl Requests {
     fn new() -> Requests {
-        let backends = ["a", "b"].map(|name| Arc::new(Backend::new(name, false)));
+        let backends = ["a", "b"].map(|name| Arc::new(Backend::new(BackendId(0), name, false)));
         Requests { hints: Hints::default(), backends, now: 0 }
     }
 
