@@ -74,7 +74,9 @@ pub(crate) async fn play(loads: [LoadConfig; 2], urls: &[String], fleet: Option<
     let runs = loads.map(|load| LoadRun::start(LoadConfig { urls: urls.to_vec(), ..load }).unwrap());
     let mut kill = None;
     if let Some(fleet) = fleet {
+        // Where the long session is shows with its first answer, which may take longer than all that.
         until_ended(&runs, all / 3).await;
+        until_ended(&runs[..1], 1).await;
         let backend = runs[0].snapshot().turns.iter().rev().find_map(|turn| turn.backend.clone());
         let backend = backend.expect("the proxy names the long session's server");
         let server = fleet.position(&backend).unwrap_or_else(|| panic!("{backend} is no server"));

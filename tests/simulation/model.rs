@@ -172,9 +172,9 @@ impl Model {
         self.known.last(key).filter(|(_, seen)| now - seen < self.keep())
     }
 
-    /// A session is known for at least half an hour.
+    /// A session is known for at least four hours.
     fn keep(&self) -> Millis {
-        self.settings.idle_ttl.max(1_800_000)
+        self.settings.idle_ttl.max(14_400_000)
     }
 
     fn lately(&self, seen: Millis, now: Millis) -> bool {
