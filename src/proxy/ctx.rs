@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::body::Body;
-use super::connections;
+use super::connections::Busy;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{InFlight, Millis, Selection, SessionKey, Tried};
@@ -42,7 +42,7 @@ pub struct Ctx {
     pub(super) attempt: Option<Attempt>,
     pub(super) in_flight: Option<InFlight>,
     _serving: Option<Share>,
-    pub(super) busy: connections::Busy,
+    pub(super) busy: Busy,
 }
 
 /// A backend said: not now.
@@ -70,7 +70,7 @@ impl Ctx {
             attempt: None,
             in_flight: None,
             _serving: gateway.requests.take(1, usize::MAX),
-            busy: connections::Busy::begin(),
+            busy: Busy::default(),
             snapshot,
         }
     }

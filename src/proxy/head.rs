@@ -41,7 +41,7 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
 /// Adds what every backend is told besides what the client said. Once for all attempts, and before Pingora copies the
 /// head for each: here its tables still have room.
 pub(super) fn add_headers(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-    let client = connections::client(session);
+    let client = connections::client(session, &ctx.busy);
     let request_id = ctx.record.request_id(session);
     let answered_expect = ctx.body.was_read() && body::expects_continue(session);
     let head = session.req_header_mut();

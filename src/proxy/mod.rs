@@ -26,6 +26,7 @@ mod reframe;
 mod response;
 mod retry;
 
+use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, Result};
 
+use connections::Busy;
 pub use connections::Connections;
 
 use crate::gateway::Gateway;
@@ -67,6 +69,11 @@ impl ProxyHttp for Proxy {
 
     /// None: compression would buffer streams.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// Told of each HTTP/1.1 request, the first one of a connection too: `connections.rs` sees to that.
+    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, told: Box<dyn Any + Send + Sync>) {
+        ctx.busy = Busy::begin(told);
+    }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let held = match head::accept(session, ctx) {
