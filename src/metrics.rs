@@ -4,22 +4,20 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod families;
 mod labels;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
 pub use labels::{Code, Phase, RetryReason};
 
 use crate::core::usage::Usage;
-use crate::core::{Affinity, Cause, Pool, State, Transition};
+use crate::core::{Affinity, Backend, Cause, Pool, State, Transition};
+use families::Families;
 
 /// All metric families of the gateway.
 pub struct Metrics {
-    registry: Registry,
+    families: Families,
     requests: IntCounterVec,
     duration: HistogramVec,
     first_byte: HistogramVec,
@@ -51,12 +49,11 @@ impl Metrics {
     ///
     /// If two families have one name: a mistake in this file.
     pub fn new() -> prometheus::Result<Metrics> {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| counter(&registry, name, help, labels);
-        let gauge = |name: &str, help: &str, labels: &[&str]| gauge(&registry, name, help, labels);
-        let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            histogram(&registry, name, help, labels, buckets)
-        };
+        let families = Families::default();
+        let counter = |name: &str, help: &str, labels: &[&str]| families.counter(name, help, labels);
+        let gauge = |name: &str, help: &str, labels: &[&str]| families.gauge(name, help, labels);
+        let histogram =
+            |name: &str, help: &str, labels: &[&str], buckets: &[f64]| families.histogram(name, help, labels, buckets);
         let build = gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
@@ -116,7 +113,7 @@ impl Metrics {
                 &["pool", "backend", "affinity", "cached"],
             )?,
             reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
-            registry,
+            families,
         })
     }
 
@@ -158,21 +155,29 @@ impl Metrics {
         self.transitions.with_label_values(&[pool, backend, transition.to.as_str(), transition.cause.as_str()]).inc();
     }
 
+    /// Ends every series that has all of these labels, in all families.
+    pub fn forget(&self, labels: &[(&str, &str)]) {
+        self.families.forget(labels);
+    }
+
+    /// Sets a backend's gauges to what it is now.
+    pub fn look_at(&self, pool: &str, backend: &Backend) {
+        let labels = &[pool, backend.name()];
+        self.in_flight.with_label_values(labels).set(int(backend.in_flight()));
+        self.healthy.with_label_values(labels).set(i64::from(backend.state().serves()));
+        for state in State::ALL {
+            let labels = &[pool, backend.name(), state.as_str()];
+            self.state.with_label_values(labels).set(i64::from(backend.state() == state));
+        }
+    }
+
     /// The text that Prometheus scrapes. Gauges are read from `pool` now.
     #[must_use]
     pub fn render(&self, pool_name: &str, pool: &Pool) -> String {
-        for member in pool.members() {
-            let (backend, labels) = (&member.backend, &[pool_name, member.backend.name()]);
-            self.in_flight.with_label_values(labels).set(int(backend.in_flight()));
-            self.healthy.with_label_values(labels).set(i64::from(backend.state().serves()));
-            for state in State::ALL {
-                let labels = &[pool_name, backend.name(), state.as_str()];
-                self.state.with_label_values(labels).set(i64::from(backend.state() == state));
-            }
-        }
+        pool.members().iter().for_each(|member| self.look_at(pool_name, &member.backend));
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&self.families.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
         }
         String::from_utf8(text).unwrap_or_default()
@@ -291,29 +296,6 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
-}
-
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: &[f64],
-) -> prometheus::Result<HistogramVec> {
-    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> prometheus::Result<C> {
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
 }
 
 fn int(n: usize) -> i64 {

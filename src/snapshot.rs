@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// What is counted of the pool.
     pub metrics: PoolMetrics,
     /// How many retries the moment allows.
-    pub budget: RetryBudget,
+    pub budget: Arc<RetryBudget>,
     /// How long attempts may take.
     pub deadlines: Deadlines,
 }
@@ -31,7 +31,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(config: Config, metrics: &Metrics) -> Snapshot {
         let pool = Pool::new(&specs(&config), settings(&config));
-        Snapshot::assemble(config, pool, &[], metrics)
+        Snapshot::assemble(config, pool, None, metrics)
     }
 
     /// The snapshot after a change of the config: what both configs name keeps its state.
@@ -51,27 +51,31 @@ impl Snapshot {
                 pool.members()[member].backend.set_draining(new.draining);
             }
         }
-        Snapshot::assemble(config, pool, &self.links, metrics)
+        Snapshot::assemble(config, pool, Some(self), metrics)
     }
 
-    fn assemble(config: Config, pool: Pool, old: &[Arc<Link>], metrics: &Metrics) -> Snapshot {
+    fn assemble(config: Config, pool: Pool, old: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
+        // What is counted has the pool's name on it.
+        let old = old.filter(|old| old.config.pool().name == config.pool().name);
         let backends = config.pool().backends.iter().zip(pool.members());
         let links = backends
             .map(|(backend, member)| {
-                let same = |old: &&Arc<Link>| {
-                    Arc::ptr_eq(&old.backend, &member.backend) && *old.address.origin() == backend.origin
+                let same = |link: &&Arc<Link>| {
+                    Arc::ptr_eq(&link.backend, &member.backend) && *link.address.origin() == backend.origin
                 };
-                old.iter().find(same).map_or_else(
+                old.and_then(|old| old.links.iter().find(same)).map_or_else(
                     || Arc::new(Link::new(Arc::clone(&member.backend), backend, &config.pool().name, metrics)),
                     Arc::clone,
                 )
             })
             .collect();
+        let share = config.pool().retry.budget;
+        let budget = old.filter(|old| old.config.pool().retry.budget == share).map(|old| Arc::clone(&old.budget));
         let headers: Vec<&str> = config.affinity.headers.iter().map(|header| header.written.as_str()).collect();
         let timeouts = &config.pool().timeouts;
         Snapshot {
             metrics: metrics.pool(&config.pool().name, &headers),
-            budget: RetryBudget::new(config.pool().retry.budget),
+            budget: budget.unwrap_or_else(|| Arc::new(RetryBudget::new(share))),
             deadlines: Deadlines {
                 first_byte: timeouts.first_byte.map(millis),
                 idle: timeouts.idle.map(millis),
@@ -99,12 +103,17 @@ impl Snapshot {
         }
     }
 
-    /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
-    /// available; forgets the sessions that have gone idle.
+    /// Forgets the sessions that have gone idle, and does [`Snapshot::cut`].
     pub fn sweep(&self, now: Millis) {
         self.pool.expire(now);
+        self.cut(now);
+    }
+
+    /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
+    /// available. A snapshot that is no longer in force needs it for as long as requests keep it.
+    pub fn cut(&self, now: Millis) {
         for (member, link) in self.links.iter().enumerate() {
-            let late = link.attempts.cut_late(self.deadlines, now);
+            let late = link.attempts.cut_late(now);
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
             let waiting = match link.backend.state() {

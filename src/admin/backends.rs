@@ -1,8 +1,11 @@
 //! `/backends`: every backend, as JSON.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::core::State;
+use crate::gateway::Gateway;
 use crate::link::Link;
 use crate::snapshot::Snapshot;
 
@@ -29,13 +32,34 @@ pub(super) struct BackendStatus {
     last_error_at: Option<String>,
     prompt_tokens: u64,
     cached_prompt_tokens: u64,
+    /// No longer in the config: listed until its last request ends.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    removed: bool,
 }
 
-pub(super) fn list(snapshot: &Snapshot) -> Backends {
-    Backends { backends: snapshot.links.iter().map(|link| describe(snapshot, link)).collect() }
+pub(super) fn list(gateway: &Gateway, snapshot: &Snapshot) -> Backends {
+    let here = snapshot.links.iter().map(|link| describe(snapshot, link, false));
+    let removed = removed(gateway, snapshot).into_iter().map(|(past, link)| describe(&past, &link, true));
+    Backends { backends: here.chain(removed).collect() }
 }
 
-pub(super) fn describe(snapshot: &Snapshot, link: &Link) -> BackendStatus {
+/// Backends that the config in force does not name and that still have requests, each with a snapshot that has it.
+pub(super) fn removed(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(Arc<Snapshot>, Arc<Link>)> {
+    let mut removed: Vec<(Arc<Snapshot>, Arc<Link>)> = Vec::new();
+    for past in gateway.past() {
+        let here = |name: &str| {
+            past.config.pool().name == snapshot.config.pool().name && snapshot.pool.position(name).is_some()
+        };
+        for link in past.links.iter().filter(|link| link.backend.in_flight() > 0 && !here(link.backend.name())) {
+            if !removed.iter().any(|(_, other)| Arc::ptr_eq(&other.backend, &link.backend)) {
+                removed.push((Arc::clone(&past), Arc::clone(link)));
+            }
+        }
+    }
+    removed
+}
+
+pub(super) fn describe(snapshot: &Snapshot, link: &Link, removed: bool) -> BackendStatus {
     let backend = &link.backend;
     let member = snapshot.pool.position(backend.name()).map(|member| &snapshot.pool.members()[member]);
     let usage = link.metrics.prompt_tokens();
@@ -54,5 +78,6 @@ pub(super) fn describe(snapshot: &Snapshot, link: &Link) -> BackendStatus {
         last_error: error.map(|error| error.what),
         prompt_tokens: usage.prompt,
         cached_prompt_tokens: usage.cached,
+        removed,
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
         },
         session_headers: snapshot.config.affinity.headers.iter().map(|header| header.written.clone()).collect(),
         reuse: Affinity::ALL.iter().map(|affinity| reuse(snapshot, *affinity)).collect(),
-        backends: backends::list(snapshot),
+        backends: backends::list(gateway, snapshot),
     }
 }
 

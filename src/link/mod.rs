@@ -14,7 +14,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 
 pub use address::Address;
-pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket};
+pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
 
 use crate::config;
 use crate::core::Backend;

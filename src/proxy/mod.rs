@@ -139,9 +139,9 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Ctx,
+        ctx: &mut Ctx,
     ) -> Result<()> {
-        response::frame(session, response);
+        response::frame(session, response, ctx);
         Ok(())
     }
 

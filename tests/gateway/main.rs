@@ -21,6 +21,7 @@
 //! | `admin` | the admin listener's endpoints |
 //! | `metrics` | names, labels and figures of `/metrics` |
 //! | `usage` | prompt tokens, exactly as the backends counted them |
+//! | `reload` | a new config: what changes, what stays, what is refused |
 //! | `lifecycle` | the process: signals, drain, exit codes |
 //! | `cli` | the other subcommands |
 //! | `log` | the access log and the log of the process |
@@ -51,6 +52,7 @@ mod limits;
 mod log;
 mod metrics;
 mod protocols;
+mod reload;
 mod retry_answers;
 mod retry_bodies;
 mod retry_stages;
