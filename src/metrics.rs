@@ -4,11 +4,13 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod certificates;
 mod families;
 mod labels;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase, RetryReason};
 
 use crate::core::usage::Usage;
@@ -32,6 +34,8 @@ pub struct Metrics {
     prompt_tokens: IntCounterVec,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// Certificates and their ends.
+    pub certificates: CertificateMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -58,6 +62,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
+            certificates: CertificateMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
+use pingora::{Error, ErrorType};
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
@@ -77,4 +78,18 @@ impl Link {
     pub fn fresh_group(&self) -> u64 {
         self.fresh.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+/// What failed, for people. Of a TLS handshake it says why: most often a certificate is at fault.
+#[must_use]
+pub fn describe(error: &Error) -> String {
+    let kind = error.etype().as_str();
+    if !matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) {
+        return kind.to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    format!("{kind}: {cause}")
 }

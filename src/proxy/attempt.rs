@@ -1,6 +1,5 @@
 //! One attempt at one backend.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -31,7 +30,10 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
-        Ok(address) => Ok(Box::new(peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 }))),
+        Ok(address) => match ctx.gateway().certificates.peer(address, link.address.origin()) {
+            Ok(peer) => Ok(Box::new(tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 }))),
+            Err(error) => Err(retry::after_connect(ctx, None, error)),
+        },
         Err(error) => {
             let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
             Err(retry::after_connect(ctx, None, error))
@@ -50,9 +52,8 @@ fn next(ctx: &mut Ctx) -> Result<Selection> {
     Ok(selection)
 }
 
-fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
+fn tuned(mut peer: HttpPeer, snapshot: &Snapshot, group: u64) -> HttpPeer {
     let timeouts = &snapshot.config.pool().timeouts;
-    let mut peer = HttpPeer::new(address, false, String::new());
     peer.group_key = group;
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);

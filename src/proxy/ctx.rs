@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::connections::Busy;
+use super::http2::Streams;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{InFlight, Millis, Selection, SessionKey, Tried};
@@ -66,7 +67,7 @@ impl Ctx {
             cut: None,
             tail: None,
             begun: gateway.clock.now(),
-            record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot)),
+            record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot), Streams::of_this()),
             attempt: None,
             in_flight: None,
             _serving: gateway.requests.take(1, usize::MAX),

@@ -44,6 +44,7 @@ pub(super) fn add_headers(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let client = connections::client(session, &ctx.busy);
     let request_id = ctx.record.request_id(session);
     let answered_expect = ctx.body.was_read() && body::expects_continue(session);
+    let scheme = if session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) { "https" } else { "http" };
     let head = session.req_header_mut();
     if answered_expect {
         head.remove_header(&header::EXPECT);
@@ -52,7 +53,7 @@ pub(super) fn add_headers(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         let chain = forwarded_for(head, client)?;
         head.insert_header("X-Forwarded-For", chain)?;
     }
-    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
+    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme))?;
     let host = match head.version {
         Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
         _ => None,

@@ -12,7 +12,7 @@
 //! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
 //! | drop | `record.rs` | every count, whatever way a request ends |
 //!
-//! Connections come in through `connections.rs`.
+//! Connections come in through `connections.rs`, over TLS by `handshake.rs`; those of HTTP/2 go on in `http2.rs`.
 
 mod attempt;
 mod body;
@@ -20,7 +20,9 @@ mod connections;
 mod ctx;
 mod errors;
 mod form;
+mod handshake;
 mod head;
+mod http2;
 mod record;
 mod reframe;
 mod response;
@@ -135,12 +137,7 @@ impl ProxyHttp for Proxy {
         response::head(session, response, ctx)
     }
 
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Ctx,
-    ) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
         response::frame(session, response, ctx);
         Ok(())
     }

@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::head::REQUEST_ID;
+use super::http2::Streams;
 use super::reframe;
 use crate::access_log::Line;
 use crate::core::usage::Usage;
@@ -44,6 +45,8 @@ pub(super) struct Record {
     /// The client's own, or one that was made up, from when somebody first asked for it.
     request_id: Option<HeaderValue>,
     log: Option<Box<LogFacts>>,
+    /// Those of its connection, over HTTP/2.
+    streams: Option<Arc<Streams>>,
 }
 
 /// What only the access log needs; kept only if there is one.
@@ -56,8 +59,9 @@ struct LogFacts {
 }
 
 impl Record {
-    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>) -> Record {
+    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>, streams: Option<Arc<Streams>>) -> Record {
         Record {
+            streams,
             log: gateway.access_log.enabled().then(Box::default),
             gateway,
             snapshot,
@@ -200,6 +204,9 @@ impl Record {
         }
         if status == 499 {
             self.snapshot.metrics.abort(self.phase);
+        }
+        if let Some(streams) = &self.streams {
+            streams.ended(status == 499, self.begun.elapsed());
         }
     }
 
