@@ -57,6 +57,9 @@ struct State {
 
 /// What a config says of TLS.
 struct Wanted {
+    /// Of all listeners.
+    addresses: Vec<SocketAddr>,
+    /// Of those with TLS.
     listeners: Vec<(SocketAddr, ListenerTls)>,
     /// `None` if no backend is met over TLS.
     upstream: Option<UpstreamTls>,
@@ -89,8 +92,16 @@ impl Certificates {
     }
 
     /// Puts another config's certificates in force, for all connections that begin from now on.
-    pub fn apply(&self, prepared: Prepared) {
+    ///
+    /// A listener that is gone goes on with what it had: it may accept a last connection, which must not come to think
+    /// that there never was TLS.
+    pub fn apply(&self, mut prepared: Prepared) {
         let mut state = self.state.lock();
+        let gone = |(address, _): &&(SocketAddr, _)| {
+            !prepared.state.wanted.addresses.contains(address) && state.wanted.addresses.contains(address)
+        };
+        let last: Vec<_> = self.in_force.load().listeners.iter().filter(gone).cloned().collect();
+        prepared.in_force.listeners.extend(last);
         *state = prepared.state;
         self.in_force.store(Arc::new(prepared.in_force));
         self.metrics.set(&state.store.ends());
@@ -181,6 +192,7 @@ impl Wanted {
         let listeners = config.listeners.iter();
         let pool = config.pool();
         Wanted {
+            addresses: config.listeners.iter().map(|listener| listener.address).collect(),
             listeners: listeners.filter_map(|listener| Some((listener.address, listener.tls.clone()?))).collect(),
             upstream: pool.backends.iter().any(|backend| backend.origin.tls).then(|| pool.upstream_tls.clone()),
         }

@@ -28,10 +28,10 @@ fn keys_of_tls() {
         ("certificate: 7, key: k.pem", "35: listeners[0].tls.certificate: `7` is not text: write it in quotes, \"7\""),
         ("certificate: '', key: k.pem", "35: listeners[0].tls.certificate: is empty"),
         ("certificates: []", "22: listeners[0].tls.certificates: is empty: it needs at least one item"),
-        ("certificates: [{}]", "37: listeners[0].tls.certificates[0]: needs a `certificate` and its `key`"),
+        ("certificates: [{}]", "22: listeners[0].tls.certificates[0]: needs a `certificate` and its `key`"),
         (
             "cert: c.pem",
-            "22: listeners[0].tls.cert: unknown key; this section has `certificate`, `certificates`, `client_ca`, `key`\nf:2:15: listeners[0].tls: needs a `certificate` and its `key`",
+            "15: listeners[0].tls: needs a `certificate` and its `key`\nf:2:22: listeners[0].tls.cert: unknown key; this section has `certificate`, `certificates`, `client_ca`, `key`",
         ),
     ]);
     in_the_pool(&[
@@ -126,27 +126,27 @@ fn files_of_tls() {
     wrong("certificate: good.pem, key: good.key, client_ca: good.pem", &[]);
     wrong(
         "certificate: none.pem, key: good.key",
-        &[at(56, "certificate") + "`none.pem` cannot be read: No such file or directory (os error 2)"],
+        &[at(57, "certificate") + "`none.pem` cannot be read: No such file or directory (os error 2)"],
     );
     wrong(
         "certificate: good.pem, key: none.key",
-        &[at(71, "key") + "`none.key` cannot be read: No such file or directory (os error 2)"],
+        &[at(72, "key") + "`none.key` cannot be read: No such file or directory (os error 2)"],
     );
     wrong(
         "certificate: empty.pem, key: good.key, client_ca: good.key",
         &[
-            at(56, "certificate") + "`empty.pem` holds no PEM certificate (-----BEGIN CERTIFICATE-----)",
-            at(93, "client_ca") + "`good.key` holds no PEM certificate (-----BEGIN CERTIFICATE-----)",
+            at(57, "certificate") + "`empty.pem` holds no PEM certificate (-----BEGIN CERTIFICATE-----)",
+            at(94, "client_ca") + "`good.key` holds no PEM certificate (-----BEGIN CERTIFICATE-----)",
         ],
     );
     wrong(
         "certificate: good.pem, key: old.key",
-        &[at(71, "key") + "`old.key` holds a key that does not belong to the certificate"],
+        &[at(72, "key") + "`old.key` holds a key that does not belong to the certificate"],
     );
     wrong(
         "certificate: good.pem, key: good.key, certificates: [{ certificate: good.pem, key: old.key }]",
-        &[at(126, "certificates[0].key") + "`old.key` holds a key that does not belong to the certificate"],
+        &[at(127, "certificates[0].key") + "`old.key` holds a key that does not belong to the certificate"],
     );
     let old = directory.said("certificate: old.pem, key: old.key");
-    assert!(old.starts_with("warning: 1:56: listeners[0].tls.certificate: expired "), "{old}");
+    assert!(old.starts_with("warning: 1:57: listeners[0].tls.certificate: expired "), "{old}");
 }

@@ -80,16 +80,17 @@ impl Link {
     }
 }
 
-/// What failed, for people. Of a TLS handshake it says why: most often a certificate is at fault.
+/// What failed, for people. Of a TLS handshake it says why, since a certificate is at fault as a rule: Pingora keeps what
+/// rustls said in the middle of a longer text.
 #[must_use]
 pub fn describe(error: &Error) -> String {
     let kind = error.etype().as_str();
-    if !matches!(error.etype(), ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert) {
-        return kind.to_owned();
+    let why = error.context.as_ref().and_then(|context| {
+        let (_, why) = context.as_str().rsplit_once("tls connect error cause: ")?;
+        Some(why.rsplit_once(", SNI: ").map_or(why, |(why, _)| why))
+    });
+    match why.filter(|_| *error.etype() == ErrorType::TLSHandshakeFailure) {
+        Some(why) => format!("{kind}: {why}"),
+        None => kind.to_owned(),
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    format!("{kind}: {cause}")
 }

@@ -10,10 +10,11 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and its labels, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 14] = [
+const FAMILIES: [(&str, &str, &[&str]); 15] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_state", "gauge", &["backend", "pool", "state"]),
     ("ingle_build_info", "gauge", &["version"]),
+    ("ingle_certificate_reloads_total", "counter", &["result"]),
     ("ingle_client_aborts_total", "counter", &["phase", "pool"]),
     ("ingle_config_reloads_total", "counter", &["result"]),
     ("ingle_displaced_sessions", "gauge", &["pool"]),

@@ -80,6 +80,7 @@ pub(crate) fn families() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>>
     let text = "listeners: [{ address: 127.0.0.1:1 }]\npools: [{ name: p, backends: [{ url: http://127.0.0.1:2 }] }]";
     let metrics = Metrics::new().unwrap();
     let snapshot = Snapshot::new(Config::parse(text, "tidy").unwrap(), &metrics);
+    metrics.certificates.set(&[("cert.pem".to_owned(), 0)]);
     let rendered = metrics.render("p", &snapshot.pool);
     let mut families = BTreeMap::<String, BTreeMap<String, BTreeSet<String>>>::new();
     for line in rendered.lines().filter(|line| !line.starts_with('#')) {
