@@ -84,7 +84,7 @@ fn identity(certificate: Lenient<String>, key: Lenient<String>, at: &mut At<'_>)
     };
     if at.reads_files() {
         match Identity::read(&files.certificate, &files.key) {
-            Ok(identity) => validity(&identity, at),
+            Ok(identity) => doubts(&identity, at),
             Err(Flaw::Certificate(flaw)) => return named("certificate", &files.certificate, &flaw, at),
             Err(Flaw::Key(flaw)) => return named("key", &files.key, &flaw, at),
         }
@@ -92,14 +92,20 @@ fn identity(certificate: Lenient<String>, key: Lenient<String>, at: &mut At<'_>)
     Some(Some(files))
 }
 
-/// Out of its time, it may still be what an operator has while the next one is on its way: clients decide.
-fn validity(identity: &Identity, at: &mut At<'_>) {
+/// Out of its time, it may still be what an operator has while the next one is on its way: peers decide.
+fn doubts(identity: &Identity, at: &mut At<'_>) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
     let step = [Step::Key("certificate".into())];
     if now > identity.not_after() {
         at.warn(&step, format!("expired {} days ago", (now - identity.not_after()) / 86_400));
     } else if now < identity.not_before() {
         at.warn(&step, "is not valid yet".into());
+    }
+    if identity.is_authority() {
+        at.warn(
+            &step,
+            "is an authority's own: careful peers refuse it; make one with basicConstraints=critical,CA:FALSE".into(),
+        );
     }
 }
 

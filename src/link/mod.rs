@@ -90,6 +90,10 @@ pub fn describe(error: &Error) -> String {
         Some(why.rsplit_once(", SNI: ").map_or(why, |(why, _)| why))
     });
     match why.filter(|_| *error.etype() == ErrorType::TLSHandshakeFailure) {
+        // What `openssl req -x509` makes, if it is not told otherwise.
+        Some(why) if why.contains("CaUsedAsEndEntity") => {
+            format!("{kind}: its certificate is an authority's own: make one with basicConstraints=critical,CA:FALSE")
+        }
         Some(why) => format!("{kind}: {why}"),
         None => kind.to_owned(),
     }

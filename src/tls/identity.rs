@@ -21,6 +21,7 @@ pub struct Identity {
     names: Vec<String>,
     not_before: i64,
     not_after: i64,
+    is_authority: bool,
 }
 
 /// What is wrong with a pair of files, and with which of them. Says nothing of a key's contents.
@@ -63,8 +64,8 @@ impl Identity {
             }
             Err(error) => return Err(Flaw::Certificate(format!("holds a certificate that cannot be used: {error}"))),
         }
-        let Leaf { names, not_before, not_after } = leaf;
-        Ok(Identity { certified: Arc::new(certified), key, names, not_before, not_after })
+        let Leaf { names, not_before, not_after, is_authority } = leaf;
+        Ok(Identity { certified: Arc::new(certified), key, names, not_before, not_after, is_authority })
     }
 
     /// The host names that it is for, in lower case; `*.` before the rest stands for one label.
@@ -83,6 +84,12 @@ impl Identity {
     #[must_use]
     pub fn not_after(&self) -> i64 {
         self.not_after
+    }
+
+    /// Whether the certificate is an authority's own, which careful peers refuse as anybody's (rustls does).
+    #[must_use]
+    pub fn is_authority(&self) -> bool {
+        self.is_authority
     }
 
     /// For a peer that wants to know who connects.
@@ -130,6 +137,7 @@ struct Leaf {
     names: Vec<String>,
     not_before: i64,
     not_after: i64,
+    is_authority: bool,
 }
 
 impl Leaf {
@@ -147,6 +155,7 @@ impl Leaf {
                 .collect(),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
+            is_authority: parsed.is_ca(),
         })
     }
 }

@@ -276,7 +276,10 @@ async fn a_reload_changes_certificates_and_who_may_come() {
     let ca = files.write("clients.pem", &clients.pem());
     let two = files.pair("two", &authority.issue(&["two.test"]));
     let reload = gateway.reload(&setup(&format!("{two}, client_ca: {ca:?}"))).await;
-    assert_eq!((reload.status, &reload.json()["listeners"]["changed"]), (200, &serde_json::json!(["127.0.0.1:0"])));
+    assert_eq!(
+        (reload.status, &reload.json()["changes"]["listeners"]["changed"]),
+        (200, &serde_json::json!(["127.0.0.1:0"]))
+    );
     assert!(Caller::new(&authority, "one.test").connect(gateway.address).await.is_err(), "another name");
     let own = clients.issue(&["harness"]);
     let mut new =
