@@ -6,16 +6,16 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::Connector;
+use pingora::prelude::{sleep, timeout};
 use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::{HealthCheck as _, HttpHealthCheck};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 
 use crate::certificates::connector_options;
 use crate::config::{self, Origin, ProbeKind};
@@ -109,7 +109,7 @@ impl Probe {
                 let interval = snapshot.config.pool().health_check.interval;
                 drop(snapshot);
                 tokio::select! {
-                    () = sleep_until(since + interval.mul_f64(share)) => break,
+                    () = sleep(interval.mul_f64(share).saturating_sub(since.elapsed())) => break,
                     // There may be another interval now, or no such backend.
                     _ = reloads.changed() => {}
                 }
@@ -150,10 +150,10 @@ impl Probe {
     }
 
     async fn ask(&mut self, link: &Link) -> pingora::Result<()> {
-        let timeout = self.settings.timeout;
+        let limit = self.settings.timeout;
         let asked = async {
             let address = resolved(link).await?;
-            let answer = self.check.ask(&self.gateway, link.address.origin(), address, timeout).await;
+            let answer = self.check.ask(&self.gateway, link.address.origin(), address, limit).await;
             let Err(error) = answer else { return Ok(()) };
             if matches!(error.etype(), ErrorType::CustomCode(..)) {
                 return Err(error);
@@ -161,13 +161,13 @@ impl Probe {
             // A name may have several addresses, with nobody listening on some: `localhost` often has.
             link.address.failed(Some(address));
             match resolved(link).await? {
-                other if other != address => self.check.ask(&self.gateway, link.address.origin(), other, timeout).await,
+                other if other != address => self.check.ask(&self.gateway, link.address.origin(), other, limit).await,
                 _ => Err(error),
             }
         };
-        match tokio::time::timeout(timeout, asked).await {
+        match timeout(limit, asked).await {
             Ok(answer) => answer,
-            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {timeout:?}")),
+            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
         }
     }
 

@@ -3,15 +3,15 @@
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use http::header;
 use pingora::http::RequestHeader;
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::proxy::Session;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::form;
+use super::head;
 use super::retry;
 use crate::core::Selection;
 use crate::link::{Socket, Terms};
@@ -31,7 +31,14 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
         Ok(address) => match ctx.gateway().certificates.peer(address, link.address.origin()) {
-            Ok(peer) => Ok(Box::new(tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 }))),
+            Ok(peer) => {
+                let mut peer = tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
+                if !ctx.form.hop_by_hop {
+                    // There is nothing to strip, so Pingora need not look for each header that it would strip.
+                    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+                }
+                Ok(Box::new(peer))
+            }
             Err(error) => Err(retry::after_connect(ctx, None, error)),
         },
         Err(error) => {
@@ -78,14 +85,9 @@ fn socket(number: RawFd, digest: Option<&Digest>) -> Option<Socket> {
     Some(Socket { number, local: *digest.local_addr()?.as_inet()?, peer: *digest.peer_addr()?.as_inet()? })
 }
 
-/// Makes the head one that this backend can read.
-pub(super) fn adapt(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-    // HTTP/1.0 and HTTP/2 may do without; HTTP/1.1, which the backend gets, may not.
-    if !upstream.headers.contains_key(header::HOST)
-        && let Some(link) = ctx.link()
-    {
-        upstream.insert_header(header::HOST, link.address.origin().authority())?;
-    }
+/// Makes the head one for this backend. It is Pingora's copy for this attempt; the client's own stays as it came.
+pub(super) fn adapt(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    head::add_headers(session, upstream, ctx)?;
     form::to_origin_form(upstream)
 }
 

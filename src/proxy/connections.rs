@@ -15,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::HeaderValue;
 use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::prelude::{sleep, timeout};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::{HttpProxy, Session, http_proxy};
@@ -73,7 +74,7 @@ impl ServerApp for Connections {
         };
         let connection = Arc::new(Connection::new(&self.gateway, open));
         let begun = handshake::begin(stream, meeting);
-        let (stream, http2) = tokio::time::timeout(limits.header_timeout, begun).await.ok()??;
+        let (stream, http2) = timeout(limits.header_timeout, begun).await.ok()??;
         if http2 {
             let _open = self.gateway.http2.take(1, usize::MAX);
             http2::serve(Arc::clone(&self.proxy), stream, &limits, shutdown).await;
@@ -137,7 +138,7 @@ impl Connection {
     async fn stuck(&self) {
         loop {
             self.cut.notified().await;
-            tokio::time::sleep(END_OF_A_CUT).await;
+            sleep(END_OF_A_CUT).await;
             if self.idle_since.load(Ordering::Relaxed) == BUSY {
                 return;
             }
@@ -152,7 +153,7 @@ impl Connection {
                 since => Duration::from_millis(self.gateway.clock.now().saturating_sub(since)),
             };
             match limit.checked_sub(idle) {
-                Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
+                Some(rest) if !rest.is_zero() => sleep(rest).await,
                 _ => return,
             }
         }
@@ -205,10 +206,10 @@ impl Drop for Busy {
 /// bytes unread is reset, and a reset may overtake the answer.
 async fn turn_away(mut stream: Stream) -> Option<Stream> {
     let answer = async {
-        let _ = tokio::time::timeout(GLANCE, stream.read(&mut [0; 4096])).await;
+        let _ = timeout(GLANCE, stream.read(&mut [0; 4096])).await;
         stream.write_all(TOO_MANY).await
     };
-    let _ = tokio::time::timeout(Duration::from_secs(1), answer).await;
+    let _ = timeout(Duration::from_secs(1), answer).await;
     None
 }
 

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::connections::Busy;
+use super::form::Form;
 use super::http2::Streams;
 use super::record::Record;
 use crate::core::usage::Tail;
@@ -18,6 +19,8 @@ use crate::snapshot::Snapshot;
 pub struct Ctx {
     /// The snapshot it began with, and keeps.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What its head says.
+    pub(super) form: Form,
     /// Its session, if it has one.
     pub(super) key: Option<SessionKey>,
     /// Its body, as far as it is held.
@@ -57,6 +60,7 @@ impl Ctx {
     pub(super) fn new(gateway: &Arc<Gateway>) -> Ctx {
         let snapshot = gateway.snapshot.load_full();
         Ctx {
+            form: Form::default(),
             key: None,
             body: Body::Empty,
             selection: None,

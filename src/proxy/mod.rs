@@ -4,10 +4,11 @@
 //!
 //! | phase | file | what |
 //! |---|---|---|
+//! | `on_connection_reuse` | `connections.rs` | whose connection it is, so that it is not idle |
 //! | `request_filter` | `head.rs`, `form.rs`, `body.rs`, `reframe.rs` | refuse what is malformed, find the session, hold the body |
 //! | `upstream_peer` | `attempt.rs` | select a backend, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
-//! | `upstream_request_filter` | `attempt.rs` | what this backend needs to read the head |
+//! | `upstream_request_filter` | `attempt.rs`, `head.rs` | what the backend is told besides, and needs to read the head |
 //! | `upstream_response_*` | `response.rs` | first byte, affinity headers, the tail with the usage figures |
 //! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
 //! | drop | `record.rs` | every count, whatever way a request ends |
@@ -63,36 +64,43 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Ctx;
+    /// Boxed: Pingora moves it three times.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(&self.gateway)
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(&self.gateway))
     }
 
     /// None: compression would buffer streams.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Told of each HTTP/1.1 request, the first one of a connection too: `connections.rs` sees to that.
-    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, told: Box<dyn Any + Send + Sync>) {
+    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Box<Ctx>, told: Box<dyn Any + Send + Sync>) {
         ctx.busy = Busy::begin(told);
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let held = match head::accept(session, ctx) {
             Ok(()) => body::hold(session, ctx).await,
             Err(refusal) => Err(refusal.into()),
         };
         match held {
-            Ok(()) => head::add_headers(session, ctx).map(|()| false),
+            Ok(()) => Ok(false),
             Err(refused) => errors::refuse(session, ctx, refused).await,
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         attempt::begin(ctx).await
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut Box<Ctx>,
+        e: Box<Error>,
+    ) -> Box<Error> {
         retry::after_connect(ctx, peer.address().as_inet().copied(), e)
     }
 
@@ -103,7 +111,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         fd: RawFd,
         digest: Option<&Digest>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         attempt::connected(session, fd, digest, ctx);
         Ok(())
@@ -111,11 +119,11 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        attempt::adapt(upstream, ctx)
+        attempt::adapt(session, upstream, ctx)
     }
 
     async fn request_body_filter(
@@ -123,7 +131,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         body::forward(session, body, end, ctx)
     }
@@ -132,12 +140,17 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         response::head(session, response, ctx)
     }
 
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
         response::frame(session, response, ctx);
         Ok(())
     }
@@ -147,7 +160,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
         response::body(body.as_ref(), end, ctx);
         Ok(None)
@@ -158,30 +171,30 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         session: &mut Session,
         e: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
         retry::after_send(session, ctx, e, reused)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
         errors::answer(session, ctx, e).await
     }
 
-    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
         response::end(ctx);
         ctx.record.end(session, e);
     }
 
     /// The access log and `errors.rs` say it better.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _e: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Ctx>, _e: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Ctx,
+        _ctx: &Box<Ctx>,
         _e: &Error,
         _context: pingora::proxy::ProxyWarnLogContext,
     ) -> bool {

@@ -12,7 +12,6 @@ use http::HeaderValue;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
-use super::head::REQUEST_ID;
 use super::http2::Streams;
 use super::reframe;
 use crate::access_log::Line;
@@ -42,7 +41,7 @@ pub(super) struct Record {
     bytes_in: u64,
     bytes_out: u64,
     usage: Option<Usage>,
-    /// The client's own, or one that was made up, from when somebody first asked for it.
+    /// Made up, from when somebody first asked for it; for the access log the client's own, if it has one.
     request_id: Option<HeaderValue>,
     log: Option<Box<LogFacts>>,
     /// Those of its connection, over HTTP/2.
@@ -87,20 +86,17 @@ impl Record {
 
     /// The head of the request is there.
     pub(super) fn request(&mut self, session: &Session) {
-        if self.log.is_some() {
-            self.request_id(session);
+        if let Some(log) = &mut self.log {
             let head = session.req_header();
-            if let Some(log) = &mut self.log {
-                head.method.as_str().clone_into(&mut log.method);
-                head.uri.path().clone_into(&mut log.path);
-            }
+            head.method.as_str().clone_into(&mut log.method);
+            head.uri.path().clone_into(&mut log.path);
+            self.request_id = Some(head.headers.get("x-request-id").cloned().unwrap_or_else(new_request_id));
         }
     }
 
-    /// The client's own request id, or one that is made up, the same one for the whole request.
-    pub(super) fn request_id(&mut self, session: &Session) -> HeaderValue {
-        let own = || session.req_header().headers.get(&REQUEST_ID).cloned();
-        self.request_id.get_or_insert_with(|| own().unwrap_or_else(new_request_id)).clone()
+    /// The id of a request that has none of its client, the same one for the whole request.
+    pub(super) fn made_up_id(&mut self) -> HeaderValue {
+        self.request_id.get_or_insert_with(new_request_id).clone()
     }
 
     pub(super) fn session(&mut self, key: Option<SessionKey>) {
@@ -247,9 +243,15 @@ impl Drop for Record {
 fn new_request_id() -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let bits = u128::from(*PROCESS) << 64 | u128::from(COUNT.fetch_add(1, Ordering::Relaxed));
-    let digit = |place: u32| b"0123456789abcdef"[(bits >> (4 * place)) as usize & 15];
     let mut id = [0; 32];
-    (0..).zip(id.iter_mut().rev()).for_each(|(place, byte)| *byte = digit(place));
+    write_hex(*PROCESS, &mut id[..16]);
+    write_hex(COUNT.fetch_add(1, Ordering::Relaxed), &mut id[16..]);
     HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+}
+
+fn write_hex(bits: u64, digits: &mut [u8]) {
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        let value = usize::try_from(bits >> (4 * place) & 15).unwrap_or_default();
+        *digit = b"0123456789abcdef"[value];
+    }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::prelude::sleep;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 
 use crate::gateway::Gateway;
 

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::prelude::sleep;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use drain::Drained;
@@ -136,10 +137,8 @@ impl Running {
 
 /// Ends what is over its time, for as long as the process lives.
 async fn sweep(gateway: Arc<Gateway>) {
-    let mut tick = interval(SWEEP);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        sleep(SWEEP).await;
         gateway.sweep();
     }
 }
