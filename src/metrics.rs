@@ -4,6 +4,7 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod certificates;
 mod families;
 mod labels;
 mod overload;
@@ -12,6 +13,7 @@ mod watch;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase, RetryReason};
 pub use overload::QueueExit;
 pub use watch::WatchMetrics;
@@ -41,6 +43,8 @@ pub struct Metrics {
     overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// Certificates and their ends.
+    pub certificates: CertificateMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -72,6 +76,7 @@ impl Metrics {
         build_info(&families)?;
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
+            certificates: CertificateMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",

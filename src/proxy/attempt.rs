@@ -1,6 +1,5 @@
 //! One attempt at one backend.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +32,17 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
-        Ok(address) => {
-            let mut peer = peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
-            if !ctx.form.hop_by_hop {
-                // There is nothing to strip, so Pingora need not look for each header that it would strip.
-                peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        Ok(address) => match ctx.gateway().certificates.peer(address, link.address.origin()) {
+            Ok(peer) => {
+                let mut peer = tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
+                if !ctx.form.hop_by_hop {
+                    // There is nothing to strip, so Pingora need not look for each header that it would strip.
+                    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+                }
+                Ok(Box::new(peer))
             }
-            Ok(Box::new(peer))
-        }
+            Err(error) => Err(retry::after_connect(ctx, None, error)),
+        },
         Err(error) => {
             let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
             Err(retry::after_connect(ctx, None, error))
@@ -67,9 +69,8 @@ async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
     Ok(selection)
 }
 
-fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
+fn tuned(mut peer: HttpPeer, snapshot: &Snapshot, group: u64) -> HttpPeer {
     let timeouts = &snapshot.config.pool().timeouts;
-    let mut peer = HttpPeer::new(address, false, String::new());
     peer.group_key = group;
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);

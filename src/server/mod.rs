@@ -1,5 +1,6 @@
 //! The life of the process: bind, serve, reload, drain.
 
+mod certificates;
 mod drain;
 mod file;
 mod inherited;
@@ -12,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::prelude::sleep;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use drain::Drained;
@@ -39,7 +41,7 @@ impl Server {
     /// The first address that can't be bound, by name.
     pub fn bind(config: Config) -> io::Result<Server> {
         let sockets = Sockets::bind(&config, &mut Inherited::default())?;
-        Ok(Server { gateway: Gateway::new(config).map_err(io::Error::other)?, sockets, file: None })
+        Ok(Server { gateway: Gateway::new(config)?, sockets, file: None })
     }
 
     /// The file that the config was read from: without it there is no reloading.
@@ -85,11 +87,13 @@ impl Server {
             file: self.file,
         };
         let sweeper = tokio::spawn(sweep(Arc::clone(&gateway)));
+        let certificates = tokio::spawn(certificates::follow(Arc::clone(&gateway)));
         let why = running.until(stop).await;
         gateway.leave(why);
         let drained = drain::drain(&gateway, &mut running.listeners, why, cut).await;
         running.listeners.stop_admin().await;
         sweeper.abort();
+        certificates.abort();
         Ok(drained)
     }
 }
@@ -136,10 +140,8 @@ impl Running {
 
 /// Ends what is over its time, for as long as the process lives.
 async fn sweep(gateway: Arc<Gateway>) {
-    let mut tick = interval(SWEEP);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        sleep(SWEEP).await;
         gateway.sweep();
     }
 }

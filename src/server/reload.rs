@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::task::spawn_blocking;
 
 use super::Running;
+use crate::certificates::{Certificates, Prepared};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -57,7 +58,7 @@ impl Running {
     }
 
     async fn reload_from(&mut self, path: &Path, max_moved: Option<f64>) -> Outcome {
-        let (config, report) = match read(&self.gateway, path).await {
+        let (config, report, certificates) = match read(&self.gateway, path).await {
             Ok(read) => read,
             Err(failed) => return *failed,
         };
@@ -69,7 +70,7 @@ impl Running {
             Ok(new) => new,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        self.gateway.reload(config.clone());
+        self.gateway.reload(config.clone(), certificates);
         self.probes.follow();
         self.pollers.follow();
         match self.listeners.apply(&config, new) {
@@ -80,7 +81,7 @@ impl Running {
 }
 
 /// Reads a file, and finds out what it would change.
-async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Report), Box<Outcome>> {
+async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Report, Prepared), Box<Outcome>> {
     let (path, current) = (path.to_owned(), gateway.snapshot.load_full());
     let read = spawn_blocking(move || {
         let config = Config::load(path).map_err(|errors| Box::new(Outcome::Invalid(errors)))?;
@@ -88,7 +89,8 @@ async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Report), Box<Ou
         let metrics = Metrics::new().map_err(failed)?;
         let new = Snapshot::new(config, &metrics);
         let report = Report::new(&current, &new);
-        Ok((new.config, report))
+        let certificates = Certificates::prepare(&new.config).map_err(failed)?;
+        Ok((new.config, report, certificates))
     });
     read.await.unwrap_or_else(|error| Err(failed(error)))
 }

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::certificates::connector_options;
 use crate::clock::Jitter;
 use crate::config::{self, MaxInFlight, ServerKind};
 use crate::core::Signals;
@@ -43,7 +44,7 @@ impl Pollers {
     /// Begins to ask the backends of the snapshot in force, as far as its config wants anything from them.
     #[must_use]
     pub fn start(gateway: &Arc<Gateway>) -> Pollers {
-        let connector = Arc::new(Connector::new(None));
+        let connector = Arc::new(Connector::new(Some(connector_options())));
         let mut pollers =
             Pollers { gateway: Arc::clone(gateway), connector, tasks: JoinSet::new(), polled: Vec::new() };
         pollers.follow();
@@ -234,8 +235,10 @@ impl Poller {
     async fn ask(&self, endpoint: Endpoint) -> Verdict {
         let asked = async {
             let address = self.link.address.get().await.map_err(|error| error.to_string())?;
-            let host = self.link.address.origin().authority();
-            get::get(&self.connector, address, &host, endpoint.path()).await.map_err(|error| error.to_string())
+            let origin = self.link.address.origin();
+            let peer = self.gateway.certificates.peer(address, origin).map_err(|error| error.to_string())?;
+            let answer = get::get(&self.connector, &peer, &origin.authority(), endpoint.path()).await;
+            answer.map_err(|error| error.to_string())
         };
         match tokio::time::timeout(self.wanted.timeout, asked).await {
             Ok(Ok(answer)) => endpoint.judge(&answer),

@@ -22,6 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Setup {
     listeners: Vec<SocketAddr>,
+    tls: Option<String>,
     top: Vec<String>,
     pool: Vec<String>,
     health: String,
@@ -33,6 +34,7 @@ impl Setup {
     pub(crate) fn new() -> Setup {
         Setup {
             listeners: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            tls: None,
             top: Vec::new(),
             pool: Vec::new(),
             health: "interval: 50ms".to_owned(),
@@ -43,6 +45,11 @@ impl Setup {
     /// Other addresses than one on a port of the system's choice.
     pub(crate) fn listeners(self, listeners: &[SocketAddr]) -> Setup {
         Setup { listeners: listeners.to_vec(), ..self }
+    }
+
+    /// The keys of `tls` for all listeners.
+    pub(crate) fn tls(self, keys: &str) -> Setup {
+        Setup { tls: Some(keys.to_owned()), ..self }
     }
 
     pub(crate) fn backend(self, name: &str, url: &str) -> Setup {
@@ -94,7 +101,9 @@ impl Setup {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let listeners: Vec<String> = self.listeners.iter().map(|address| format!("{{ address: {address} }}")).collect();
+        let tls = self.tls.as_ref().map_or_else(String::new, |keys| format!(", tls: {{ {keys} }}"));
+        let listeners: Vec<String> =
+            self.listeners.iter().map(|address| format!("{{ address: {address}{tls} }}")).collect();
         let mut text = format!("listeners: [{}]\nadmin: {{ address: 127.0.0.1:0 }}\n", listeners.join(", "));
         for line in &self.top {
             text += &format!("{line}\n");

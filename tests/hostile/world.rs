@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-const CONTROL: &str = "/control";
+pub(crate) const CONTROL: &str = "/control";
 
 /// Probes come once: the backend shall see nothing but what clients sent.
 const CONFIG: &str = "
