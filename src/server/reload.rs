@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::task::spawn_blocking;
 
-use super::Running;
+use super::{Running, systemd};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -14,6 +14,7 @@ use crate::snapshot::Snapshot;
 impl Running {
     /// Reads the config file again. Either all of what it says is in force afterwards, or nothing has changed.
     pub(super) async fn reload(&mut self, max_moved: Option<f64>) -> Outcome {
+        systemd::reloading();
         let outcome = match &mut self.file {
             Some(file) => {
                 file.handled();
@@ -33,6 +34,7 @@ impl Running {
                 tracing::error!("config not reloaded, the old one stays in force: {failed}");
             }
         }
+        systemd::ready();
         outcome
     }
 
@@ -79,14 +81,14 @@ impl Running {
 }
 
 /// Reads a file, and finds out what it would change.
-async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Report), Outcome> {
+async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Box<Report>), Outcome> {
     let (path, current) = (path.to_owned(), gateway.snapshot.load_full());
     let read = spawn_blocking(move || {
         let config = Config::load(path).map_err(Outcome::Invalid)?;
         // For comparing only: what comes into force keeps the state of what is.
         let metrics = Metrics::new().map_err(|error| Outcome::Failed(error.to_string()))?;
         let new = Snapshot::new(config, &metrics);
-        let report = Report::new(&current, &new);
+        let report = Box::new(Report::new(&current, &new));
         Ok((new.config, report))
     });
     read.await.unwrap_or_else(|error| Err(Outcome::Failed(error.to_string())))

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle::config::Config;
@@ -13,7 +14,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Client, Req};
-use crate::process::file;
 
 /// How long anything may take that must happen at all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -281,4 +281,13 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
         state.to_be_bytes()[0]
     };
     std::iter::repeat_with(next).take(len).collect()
+}
+
+/// A file with this text, whose path no other test has.
+pub(crate) fn file(text: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("gateway-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path
 }

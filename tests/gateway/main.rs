@@ -23,6 +23,8 @@
 //! | `usage` | prompt tokens, exactly as the backends counted them |
 //! | `reload` | a new config: what changes, what stays, what is refused |
 //! | `lifecycle` | the process: signals, drain, exit codes |
+//! | `upgrade` | another process takes over; sockets from systemd, and what it is told |
+//! | `upheaval` | reloads and upgrades under load: nothing is lost |
 //! | `cli` | the other subcommands |
 //! | `log` | the access log and the log of the process |
 //! | `scale` | thousands of streams at once |
@@ -62,4 +64,6 @@ mod slow_clients;
 mod stale;
 mod streams;
 mod timeouts;
+mod upgrade;
+mod upheaval;
 mod usage;
