@@ -20,7 +20,7 @@
 //! | [`reload`] | what a new config changes, and how many sessions it moves |
 //! | [`gateway`] | what the parts of the shell share |
 //! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
-//! | [`server`] | the life of the process: bind, serve, reload, drain |
+//! | [`server`] | the life of the process: bind, serve, reload, drain, hand over |
 //! | [`cli`] | one file for each subcommand |
 //!
 //! To follow one request, begin in [`proxy`], whose table leads through its files; to follow one decision, in [`core`].

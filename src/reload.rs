@@ -73,13 +73,13 @@ pub struct Sessions {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The new config is in force.
-    Done(Report),
+    Done(Box<Report>),
     /// The file is no valid config.
     Invalid(Errors),
     /// It would move more sessions than `reload.max_moved` allows.
     Refused {
         /// What it would have changed.
-        report: Report,
+        report: Box<Report>,
         /// The limit, 0 to 1.
         max_moved: f64,
     },

@@ -72,7 +72,7 @@ async fn linger(gateway: &Gateway, at_most: Duration) {
     }
 }
 
-async fn until(condition: impl Fn() -> bool) {
+pub(super) async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         sleep(Duration::from_millis(10)).await;
     }

@@ -17,6 +17,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::handover::{Kind, Passed};
 use super::inherited::Inherited;
 use crate::admin::Admin;
 use crate::config::Config;
@@ -43,10 +44,15 @@ impl Sockets {
     ///
     /// The first address that can't be bound, by name.
     pub(super) fn bind(config: &Config, inherited: &mut Inherited) -> io::Result<Sockets> {
-        let mut bound =
-            |address| inherited.take(address).map_or_else(|| bind(address), |socket| Bound::new(address, socket));
-        let traffic = traffic_addresses(config).into_iter().map(&mut bound).collect::<io::Result<_>>()?;
-        let admin = admin_addresses(config).into_iter().map(&mut bound).collect::<io::Result<_>>()?;
+        let mut bound = |kind, addresses: Vec<SocketAddr>| {
+            let one = |address| match inherited.take(kind, address) {
+                Some(socket) => Bound::new(address, socket),
+                None => bind(address),
+            };
+            addresses.into_iter().map(one).collect::<io::Result<Vec<Bound>>>()
+        };
+        let traffic = bound(Kind::Traffic, traffic_addresses(config))?;
+        let admin = bound(Kind::Admin, admin_addresses(config))?;
         Ok(Sockets { traffic, admin })
     }
 
@@ -138,15 +144,19 @@ impl Listeners {
         Ok(())
     }
 
-    /// The sockets, each with its address as the config has it.
+    /// The sockets, for another process.
     ///
     /// # Errors
     ///
     /// If there are no descriptors left.
-    #[expect(dead_code, reason = "the next step: upgrade")]
-    pub(super) fn duplicates(&self) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
-        let all = self.traffic.iter().chain(&self.admin);
-        all.map(|served| Ok((served.bound.configured, served.bound.socket.try_clone()?))).collect()
+    pub(super) fn duplicates(&self) -> io::Result<Vec<Passed>> {
+        let traffic = self.traffic.iter().map(|served| (Kind::Traffic, served));
+        let all = traffic.chain(self.admin.iter().map(|served| (Kind::Admin, served)));
+        let passed = |(kind, served): (Kind, &Served)| {
+            let socket = served.bound.socket.try_clone()?;
+            Ok(Passed { kind: Some(kind), address: served.bound.configured, socket })
+        };
+        all.map(passed).collect()
     }
 
     /// Stops to accept clients. What runs goes on; over HTTP/2 clients are told to go elsewhere.

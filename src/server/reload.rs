@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::task::spawn_blocking;
 
-use super::Running;
+use super::{Running, systemd};
 use crate::certificates::{Certificates, Prepared};
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -15,6 +15,7 @@ use crate::snapshot::Snapshot;
 impl Running {
     /// Reads the config file again. Either all of what it says is in force afterwards, or nothing has changed.
     pub(super) async fn reload(&mut self, max_moved: Option<f64>) -> Outcome {
+        systemd::reloading();
         let outcome = match &mut self.file {
             Some(file) => {
                 file.handled();
@@ -34,6 +35,7 @@ impl Running {
                 tracing::error!("config not reloaded, the old one stays in force: {failed}");
             }
         }
+        systemd::ready();
         outcome
     }
 
@@ -81,14 +83,14 @@ impl Running {
 }
 
 /// Reads a file, and finds out what it would change.
-async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Report, Prepared), Box<Outcome>> {
+async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Box<Report>, Prepared), Box<Outcome>> {
     let (path, current) = (path.to_owned(), gateway.snapshot.load_full());
     let read = spawn_blocking(move || {
         let config = Config::load(path).map_err(|errors| Box::new(Outcome::Invalid(errors)))?;
         // For comparing only: what comes into force keeps the state of what is.
         let metrics = Metrics::new().map_err(failed)?;
         let new = Snapshot::new(config, &metrics);
-        let report = Report::new(&current, &new);
+        let report = Box::new(Report::new(&current, &new));
         let certificates = Certificates::prepare(&new.config).map_err(failed)?;
         Ok((new.config, report, certificates))
     });

@@ -60,7 +60,8 @@ impl H2c {
         response.ok().map(|response| response.status().as_u16())
     }
 
-    async fn exchange(&self, req: &Req, declare_length: bool) -> Result<Response<Vec<u8>>, h2::Error> {
+    /// As [`H2c::send`], for what may fail.
+    pub(crate) async fn exchange(&self, req: &Req, declare_length: bool) -> Result<Response<Vec<u8>>, h2::Error> {
         let mut requests = self.requests.clone().ready().await?;
         let empty = req.body.is_empty();
         let (response, mut body) = requests.send_request(head(req, declare_length), empty)?;

@@ -29,6 +29,8 @@
 //! | `http2` | what one HTTP/2 connection may do |
 //! | `reload` | a new config: what changes, what stays, what is refused |
 //! | `lifecycle` | the process: signals, drain, exit codes |
+//! | `upgrade` | another process takes over; sockets from systemd, and what it is told |
+//! | `upheaval` | reloads and upgrades under load: nothing is lost |
 //! | `cli` | the other subcommands |
 //! | `log` | the access log and the log of the process |
 //! | `scale` | thousands of streams at once |
@@ -74,5 +76,7 @@ mod stale;
 mod streams;
 mod timeouts;
 mod tls;
+mod upgrade;
+mod upheaval;
 mod upstream_tls;
 mod usage;
