@@ -15,9 +15,10 @@
 //! | [`metrics`] | every metric name, label and bucket |
 //! | [`link`], [`watch`] | the gateway's end of the wire to one backend: address, attempts under way, last error; how well affinity works |
 //! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
+//! | [`reload`] | what a new config changes, and how many sessions it moves |
 //! | [`gateway`] | what the parts of the shell share |
 //! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
-//! | [`server`] | the life of the process: bind, serve, drain |
+//! | [`server`] | the life of the process: bind, serve, reload, drain |
 //! | [`cli`] | one file for each subcommand |
 //!
 //! To follow one request, begin in [`proxy`], whose table leads through its files; to follow one decision, in [`core`].
@@ -49,6 +50,7 @@ pub mod link;
 pub mod metrics;
 pub mod probe;
 pub mod proxy;
+pub mod reload;
 pub mod server;
 pub mod signals;
 pub mod snapshot;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +21,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
         }
     };
     let served = runtime().and_then(|runtime| {
-        let served = runtime.block_on(serve(config));
+        let served = runtime.block_on(serve(path, config));
         // Whatever the drain left behind ends now.
         runtime.shutdown_background();
         served
@@ -34,22 +35,22 @@ pub(super) fn run(path: &Path) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> io::Result<()> {
+async fn serve(path: &Path, config: Config) -> io::Result<()> {
     raise_file_limit();
     let mut signals = Signals::new()?;
     let mut again = Signals::new()?;
-    let server = Server::bind(config)?;
+    let server = Server::bind(config)?.from_file(path);
     for address in server.addresses()? {
         tracing::info!(%address, "listening for traffic");
     }
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "listening for admins, status page at http://{address}/");
     }
-    // Who is used to it sends SIGHUP after an edit; unhandled, it would end the process and every stream.
     let mut hangup = signal(SignalKind::hangup())?;
+    let gateway = Arc::clone(server.gateway());
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::warn!("SIGHUP: reloading is not there yet: restart the gateway");
+            gateway.orders.reload(None).await;
         }
     });
     let second = async {

@@ -8,11 +8,14 @@ use super::at::At;
 use super::check::{address, positive, session_header, size, within};
 use super::convert_pool::pools;
 use super::errors::ConfigError;
-use super::file::{AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ShutdownSection, schema};
+use super::file::{
+    AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ReloadSection, ShutdownSection, schema,
+};
 use super::keys::Keys;
 use super::lenient::Lenient;
 use super::node::{Node, Step};
-use super::{Admin, Affinity, Config, Limits, Listener, SessionHeader, Shutdown};
+use super::written::Written;
+use super::{Admin, Affinity, Config, Limits, Listener, Reload, SessionHeader, Shutdown};
 
 const TIB: (u64, &str) = (1 << 40, "1024GiB");
 
@@ -20,6 +23,7 @@ const TIB: (u64, &str) = (1 << 40, "1024GiB");
 pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Config> {
     let value = Keys::new(&schema(), problems).check(root);
     let file = read(value, root, problems)?;
+    let written = Written::new(&file);
     let at = &mut At::new(root, problems);
 
     let listeners = at.list("listeners", file.listeners, 64, listener);
@@ -27,6 +31,7 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Con
     let affinity = at.section("affinity", file.affinity, affinity);
     let pools = pools(file.pools, at);
     let limits = at.section("limits", file.limits, limits);
+    let reload = at.section("reload", file.reload, reload);
     let shutdown = at.section("shutdown", file.shutdown, shutdown);
     let access_log = at.key("access_log", file.access_log, Ok);
 
@@ -40,8 +45,10 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Con
         affinity: affinity?,
         pools: pools?,
         limits: limits?,
+        reload: reload?,
         shutdown: shutdown?,
         access_log: access_log?,
+        written,
     })
 }
 
@@ -149,6 +156,14 @@ fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
     })
 }
 
+fn reload(file: ReloadSection, at: &mut At<'_>) -> Option<Reload> {
+    let watch = at.key("watch", file.watch, Ok);
+    let max_moved = at.key("max_moved", file.max_moved, |share| Ok(share.0));
+    Some(Reload { watch: watch?, max_moved: max_moved? })
+}
+
 fn shutdown(file: ShutdownSection, at: &mut At<'_>) -> Option<Shutdown> {
-    Some(Shutdown { drain_timeout: at.key("drain_timeout", file.drain_timeout, |span| Ok(span.0))? })
+    let delay = at.key("delay", file.delay, |span| Ok(span.0));
+    let drain_timeout = at.key("drain_timeout", file.drain_timeout, |span| Ok(span.0));
+    Some(Shutdown { delay: delay?, drain_timeout: drain_timeout? })
 }

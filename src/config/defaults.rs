@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::file::{
     AdminSection, AffinitySection, BackendSection, DrainSection, File, HealthCheckSection, LimitsSection,
-    ListenerSection, OverloadSection, PoolSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
+    ListenerSection, OverloadSection, PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection,
+    TimeoutsSection,
 };
 use super::lenient::Lenient;
 use super::units::{Share, Size, Span};
@@ -18,6 +19,7 @@ impl Default for File {
             affinity: good(AffinitySection::default()),
             pools: Lenient::Absent,
             limits: good(LimitsSection::default()),
+            reload: good(ReloadSection::default()),
             shutdown: good(ShutdownSection::default()),
             access_log: good(AccessLog::Off),
         }
@@ -150,9 +152,15 @@ impl Default for LimitsSection {
     }
 }
 
+impl Default for ReloadSection {
+    fn default() -> Self {
+        Self { watch: good(false), max_moved: good(Share(1.0)) }
+    }
+}
+
 impl Default for ShutdownSection {
     fn default() -> Self {
-        Self { drain_timeout: seconds(300) }
+        Self { delay: seconds(0), drain_timeout: seconds(300) }
     }
 }
 

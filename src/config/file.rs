@@ -40,6 +40,8 @@ pub(super) struct File {
     pub(super) pools: List<PoolSection>,
     /// Bounds on what clients may use.
     pub(super) limits: Lenient<LimitsSection>,
+    /// How a changed file comes into force.
+    pub(super) reload: Lenient<ReloadSection>,
     /// How the process ends.
     pub(super) shutdown: Lenient<ShutdownSection>,
     /// One line per request on standard error.
@@ -267,11 +269,24 @@ pub(super) struct LimitsSection {
     pub(super) header_timeout: Lenient<Span>,
 }
 
+/// How a changed file comes into force.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Reload")]
+pub(super) struct ReloadSection {
+    /// Look at the file every second, and reload it when it has changed.
+    pub(super) watch: Lenient<bool>,
+    /// Refuse a file that would give a larger share of sessions another home; 100% never refuses.
+    pub(super) max_moved: Lenient<Share>,
+}
+
 /// How the process ends.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Shutdown")]
 pub(super) struct ShutdownSection {
+    /// How long /readyz says 503 before listeners stop accepting: for load balancers in front to notice.
+    pub(super) delay: Lenient<Span>,
     /// How long running streams may finish; 0s waits for none.
     pub(super) drain_timeout: Lenient<Span>,
 }

@@ -53,10 +53,10 @@ fn keys() {
         ("access-log: json", "1: access-log: unknown key; did you mean `access_log`?"),
         ("weight: 2", "1: weight: unknown key; it belongs in `pools[].backends[]`"),
         ("drain_timeout: 2s", "1: drain_timeout: unknown key; it belongs in `shutdown`"),
-        ("shutdown: { colour: red }", "13: shutdown.colour: unknown key; this section has `drain_timeout`"),
+        ("shutdown: { colour: red }", "13: shutdown.colour: unknown key; this section has `delay`, `drain_timeout`"),
         (
             "shutdown: { \"a\\nb\\u001b\": red }",
-            "13: shutdown.a\\nb\\u{1b}: unknown key; this section has `drain_timeout`",
+            "13: shutdown.a\\nb\\u{1b}: unknown key; this section has `delay`, `drain_timeout`",
         ),
         ("limits: { max_body: 1B, max_body: 1B }", "25: limits.max_body: is given twice in this section: keep one"),
         ("7: x", "1: 7: a key must be text"),

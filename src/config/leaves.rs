@@ -6,7 +6,7 @@ use serde_yaml::Value;
 
 use super::file::{
     AdminSection, AffinitySection, BackendSection, DrainSection, HealthCheckSection, LimitsSection, ListenerSection,
-    OverloadSection, PoolSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
+    OverloadSection, PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
 };
 use super::keys::nearest;
 use super::lenient::{Leaf, Lenient, quote};
@@ -96,4 +96,4 @@ macro_rules! read_as {
 
 read_as!(|value| read_choice(&value); AccessLog Balance DrainSessions Policy ProbeKind ReturnHome ServerKind);
 read_as!(read_section; AdminSection AffinitySection BackendSection HealthCheckSection LimitsSection ListenerSection);
-read_as!(read_section; DrainSection OverloadSection PoolSection RetrySection ShutdownSection SignalsSection TimeoutsSection);
+read_as!(read_section; DrainSection OverloadSection PoolSection ReloadSection RetrySection ShutdownSection SignalsSection TimeoutsSection);

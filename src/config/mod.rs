@@ -10,6 +10,7 @@
 //! | `keys.rs` | unknown, duplicate and valueless keys, found by comparing the tree with the schema |
 //! | `lenient.rs`, `leaves.rs`, `units.rs` | values that keep their error instead of ending the parse; durations, sizes, shares |
 //! | `convert.rs`, `convert_pool.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
+//! | `written.rs` | [`Written`]: the file with every default, for telling what a new one changes |
 //! | `errors.rs` | [`Errors`]: every mistake of a file, in file order |
 //!
 //! # Invariants
@@ -37,6 +38,7 @@ mod node;
 mod overload;
 mod pool;
 mod units;
+mod written;
 
 #[cfg(test)]
 mod golden;
@@ -63,6 +65,7 @@ pub use self::overload::{MaxInFlight, Overload};
 pub use self::pool::{
     Backend, Balance, Drain, DrainSessions, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Signals, Timeouts,
 };
+pub use self::written::Written;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,10 +80,14 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Bounds on what clients may use.
     pub limits: Limits,
+    /// How a changed file comes into force.
+    pub reload: Reload,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// How each request is logged.
     pub access_log: AccessLog,
+    /// The file, key by key.
+    pub written: Written,
 }
 
 /// One traffic listener.
@@ -165,9 +172,20 @@ pub struct Limits {
     pub header_timeout: Duration,
 }
 
+/// How a changed file comes into force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// Whether the file is looked at every second.
+    pub watch: bool,
+    /// The largest share of sessions, 0 to 1, that a reload may give another home; 1 refuses none.
+    pub max_moved: f64,
+}
+
 /// How the process ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shutdown {
+    /// How long the gateway says that it is not ready before it stops accepting.
+    pub delay: Duration,
     /// How long running streams may finish; zero waits for none.
     pub drain_timeout: Duration,
 }

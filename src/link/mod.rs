@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use address::Address;
-pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket};
+pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
 pub use queue::{Place, Queue, Seat};
 
 use crate::config;

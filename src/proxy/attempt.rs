@@ -17,7 +17,7 @@ use super::head;
 use super::retry;
 use super::wait;
 use crate::core::{Affinity, Selection, Verdict};
-use crate::link::Socket;
+use crate::link::{Socket, Terms};
 use crate::snapshot::Snapshot;
 
 /// Selects a backend, counts the request there, and says how to connect.
@@ -84,7 +84,8 @@ pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, c
     let movable = ctx.body.replayable(session) && retry::another(ctx);
     let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
     let due = ctx.body.upload_due(session, grace, ctx.begun, now);
-    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, now, due, ctx.busy.cut()));
+    let terms = Terms { movable, begun: ctx.begun, deadlines: ctx.snapshot.deadlines };
+    ctx.attempt = Some(link.attempts.enter(socket, terms, now, due, ctx.busy.cut()));
 }
 
 /// The ends of a connection, which Pingora asks the kernel for once in the connection's life.

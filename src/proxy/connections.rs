@@ -27,7 +27,8 @@ use tokio::sync::Notify;
 use super::Proxy;
 use crate::gateway::{Gateway, Share};
 
-/// The application behind a traffic listener.
+/// The application behind a traffic listener. Its clones share everything.
+#[derive(Clone)]
 pub struct Connections {
     gateway: Arc<Gateway>,
     proxy: Arc<HttpProxy<Proxy>>,
@@ -45,6 +46,11 @@ impl Connections {
         options.h2_idle_timeout = Some(idle);
         proxy.server_options = Some(options);
         Connections { proxy: Arc::new(proxy), gateway }
+    }
+
+    /// Closes HTTP/1.1 connections that have no request, those that come to have none too.
+    pub async fn close_idle(&self) {
+        self.proxy.http_cleanup().await;
     }
 }
 
@@ -72,9 +78,8 @@ impl ServerApp for Connections {
         None
     }
 
-    async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
-    }
+    /// A listener of several may have ended: connections of the others go on.
+    async fn cleanup(&self) {}
 }
 
 /// Serves the requests of an HTTP/1.1 connection, one after another, as Pingora's own loop does; but each is told whose

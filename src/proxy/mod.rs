@@ -148,9 +148,9 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Box<Ctx>,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        response::frame(session, response);
+        response::frame(session, response, ctx);
         Ok(())
     }
 

@@ -24,6 +24,7 @@
 //! | `metrics` | names, labels and figures of `/metrics` |
 //! | `usage` | prompt tokens, exactly as the backends counted them |
 //! | `hints` | signs that affinity does less than it could, and what it saved |
+//! | `reload` | a new config: what changes, what stays, what is refused |
 //! | `lifecycle` | the process: signals, drain, exit codes |
 //! | `cli` | the other subcommands |
 //! | `log` | the access log and the log of the process |
@@ -56,6 +57,7 @@ mod log;
 mod metrics;
 mod overload;
 mod protocols;
+mod reload;
 mod retry_answers;
 mod retry_bodies;
 mod retry_stages;

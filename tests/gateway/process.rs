@@ -2,10 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::PATIENCE;
+pub(crate) use crate::harness::file;
 
 /// `ingle run` as a process of its own.
 pub(crate) struct Process {
@@ -108,15 +107,6 @@ impl Drop for Process {
 /// Runs it to its end.
 pub(crate) fn run(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).stdin(Stdio::null()).output().unwrap()
-}
-
-/// A file with this text, whose path no other test has.
-pub(crate) fn file(text: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("gateway-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, text).unwrap();
-    path
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_ingle");

@@ -58,7 +58,7 @@ impl World {
         })
         .await;
         assert_eq!(self.gateway.snapshot.load().pool.members()[0].backend.in_flight(), 0);
-        let log = self.backend.take();
+        let log = self.backend.take().await;
         if let Some(broken) = log.broken.first() {
             return Err(format!("the backend got: {broken}"));
         }
