@@ -29,6 +29,7 @@ pub mod displaced;
 pub mod hash;
 pub mod health;
 pub mod pool;
+mod recent;
 pub mod round_robin;
 pub mod session;
 pub mod sessions;

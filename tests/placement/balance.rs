@@ -143,8 +143,8 @@ fn without_fail_open_nobody_is_nobody() {
     let draining = pool(&specs(&[1, 1]), Settings { fail_open: true, ..settings() });
     draining.members().iter().for_each(|member| member.backend.set_draining(true, 0));
     for (pool, why) in [(&unknown, "nobody has been probed yet"), (&draining, "draining is an operator's word")] {
-        assert_eq!(select(&pool, Some(key(1)), &tried(&[]), 0), None, "{why}");
-        assert_eq!(select(&pool, None, &tried(&[]), 0), None, "{why}");
+        assert_eq!(select(pool, Some(key(1)), &tried(&[]), 0), None, "{why}");
+        assert_eq!(select(pool, None, &tried(&[]), 0), None, "{why}");
     }
     let empty = Pool::new(&[], Settings { fail_open: true, ..settings() });
     assert_eq!((select(&empty, Some(key(1)), &tried(&[]), 0), select(&empty, None, &tried(&[]), 0)), (None, None));
