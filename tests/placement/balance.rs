@@ -188,7 +188,7 @@ fn in_flight_returns_to_zero_however_a_request_ends() {
 }
 
 fn turns(pool: &Pool, n: usize) -> Vec<usize> {
-    (0..n).map(|_| select(&pool, None, &tried(&[]), 0).unwrap().member).collect()
+    (0..n).map(|_| select(pool, None, &tried(&[]), 0).unwrap().member).collect()
 }
 
 /// Requests there if this one goes there, and the weight.

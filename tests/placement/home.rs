@@ -227,7 +227,7 @@ fn a_tier_serves_only_while_the_lower_ones_are_out() {
     let specs = [spec("a", 1, 0), spec("b", 1, 0), spec("spare", 1000, 1), spec("last", 1, 7)];
     let pool = pool(&specs, settings());
     let members = |pool: &Pool| {
-        let mut seen: Vec<_> = (0..200).map(|n| select(&pool, Some(key(n)), &tried(&[]), 0).unwrap().member).collect();
+        let mut seen: Vec<_> = (0..200).map(|n| select(pool, Some(key(n)), &tried(&[]), 0).unwrap().member).collect();
         seen.sort_unstable();
         seen.dedup();
         seen

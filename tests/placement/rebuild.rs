@@ -124,6 +124,6 @@ fn turns(pool: &Pool, n: usize) -> Vec<String> {
 
 /// The number in the name of the next one.
 fn index(pool: &Pool) -> usize {
-    let member = select(&pool, None, &tried(&[]), 0).unwrap().member;
+    let member = select(pool, None, &tried(&[]), 0).unwrap().member;
     pool.members()[member].backend.name()["gpu".len()..].parse().unwrap()
 }
