@@ -8,7 +8,7 @@
 //! - [`bounded`]: who spills, who waits and who is refused when there is much to do
 //! - [`slow_start`]: backends that recovered or joined
 //! - [`drain`]: backends that an operator takes out of rotation
-//! - [`faster`]: the policy `least_ttft`
+//! - [`faster`]: what `least_ttft` makes of a pool
 //! - [`known`]: the table of known sessions, and what is explained of one
 //! - [`fleet`]: pools to test with
 //!

@@ -71,12 +71,23 @@ impl Claim {
     /// `weight / -ln(u)`: positive and finite, because u is never 0 or 1.
     #[must_use]
     pub fn score(self) -> f64 {
+        f64::from(self.weight) / -self.u().ln()
+    }
+
+    fn u(self) -> f64 {
         #[expect(
             clippy::cast_precision_loss,
             reason = "h has 52 bits, and the half is one more: all that an f64 holds"
         )]
         let u = (self.h as f64 + 0.5) / TWO_POW_52;
-        f64::from(self.weight) / -u.ln()
+        u
+    }
+
+    /// Whether this score is certainly greater than the other one, without a logarithm: `1 - u <= -ln(u) <= (1 - u) / u`,
+    /// and what is called certain is so by more than rounding can do. Close to 1, where homes are, the bounds are tight.
+    fn certainly_beats(self, other: Claim) -> bool {
+        let (u, v) = (self.u(), other.u());
+        f64::from(self.weight) * u * (1.0 - v) > f64::from(other.weight) * (1.0 - u) * CERTAIN
     }
 
     /// Whether this claim is greater than `other`.
@@ -89,13 +100,17 @@ impl Claim {
             (Ordering::Greater, Ordering::Greater | Ordering::Equal) => true,
             (Ordering::Less | Ordering::Equal, Ordering::Less | Ordering::Equal) => false,
             (Ordering::Equal, Ordering::Greater) => true,
-            (Ordering::Greater, Ordering::Less) => self.score() >= other.score(),
-            (Ordering::Less, Ordering::Greater) => self.score() > other.score(),
+            _ if self.certainly_beats(other) => true,
+            _ if other.certainly_beats(self) => false,
+            (Ordering::Greater, _) => self.score() >= other.score(),
+            (Ordering::Less, _) => self.score() > other.score(),
         }
     }
 }
 
 const TWO_POW_52: f64 = 4_503_599_627_370_496.0;
+/// A thousand times what rounding can add up to in a few operations.
+const CERTAIN: f64 = 1.0 + 1e-12;
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +158,19 @@ mod tests {
             before.retain(|name| name != gone);
             let rest: Vec<_> = backends.iter().copied().filter(|(name, _)| name != gone).collect();
             prop_assert_eq!(before, order(&id, &rest, "s"));
+        }
+    }
+
+    proptest! {
+        /// The shortcut says what the formula says, for all weights and places of u.
+        #[test]
+        fn who_beats_is_by_the_score(a in 0u64..1 << 52, b in 0u64..1 << 52, near in 0u64..1 << 20, v in 1u32..=1000, w in 1u32..=1000) {
+            for (a, b) in [(a, b), ((1 << 52) - 1 - near, b), (a, a.saturating_sub(near)), (near, b & 0xfffff)] {
+                let (one, other) = (Claim { h: a, weight: v }, Claim { h: b, weight: w });
+                let equal = one.score().total_cmp(&other.score()).is_eq();
+                prop_assert!(equal || one.beats(other) == (one.score() > other.score()), "{one:?} {other:?}");
+                prop_assert!(one.beats(other) != other.beats(one) || (a, v) == (b, w));
+            }
         }
     }
 

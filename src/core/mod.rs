@@ -34,6 +34,7 @@ pub mod health;
 pub mod heavy;
 pub mod hints;
 pub mod pool;
+mod recent;
 pub mod round_robin;
 pub mod savings;
 pub mod session;

@@ -1,14 +1,13 @@
 //! The sessions that are known: where each was last, how long its prompt was there, and when.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::Millis;
 use super::backend::BackendId;
+use super::recent::Recent;
 use super::session::SessionKey;
 
 /// A bounded table of known sessions. Whoever was active least recently leaves first.
@@ -18,12 +17,14 @@ use super::session::SessionKey;
 #[derive(Debug)]
 pub struct Sessions {
     parts: Vec<Mutex<Part>>,
+    /// Where a session is in the table nobody outside can tell, so nobody can make ids that meet in one place.
+    hasher: ahash::RandomState,
     len: AtomicUsize,
     away: AtomicUsize,
     max: usize,
 }
 
-type Part = LruCache<SessionKey, Known, ahash::RandomState>;
+type Part = Recent<SessionKey, Known>;
 
 /// What is known of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +63,14 @@ impl Sessions {
     pub fn new(max: usize) -> Sessions {
         let max = max.max(1);
         let parts = if max < SMALL { 1 } else { PARTS };
-        let part = |index: usize| {
-            let share = max / parts + usize::from(index < max % parts);
-            let mut part = LruCache::unbounded_with_hasher(ahash::RandomState::new());
-            // Resized rather than created with the bound: creation would allocate all of it.
-            part.resize(NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN));
-            Mutex::new(part)
-        };
-        Sessions { parts: (0..parts).map(part).collect(), len: AtomicUsize::new(0), away: AtomicUsize::new(0), max }
+        let part = |index: usize| Mutex::new(Recent::new(max / parts + usize::from(index < max % parts)));
+        Sessions {
+            parts: (0..parts).map(part).collect(),
+            hasher: ahash::RandomState::new(),
+            len: AtomicUsize::new(0),
+            away: AtomicUsize::new(0),
+            max,
+        }
     }
 
     /// The table for another bound: this one if the bound is the same, else a new one with what fits of it.
@@ -80,8 +81,11 @@ impl Sessions {
         }
         let new = Sessions::new(max);
         for part in &self.parts {
-            for (key, known) in part.lock().iter().rev() {
-                new.put(*key, *known);
+            let mut sessions: Vec<(SessionKey, Known)> = Vec::with_capacity(part.lock().len());
+            sessions.extend(part.lock().iter().map(|(key, known)| (key, *known)));
+            for (key, known) in sessions.into_iter().rev() {
+                let (part, hash) = new.find(key);
+                new.insert(&mut part.lock(), key, hash, known);
             }
         }
         Arc::new(new)
@@ -108,14 +112,19 @@ impl Sessions {
     /// What is known of a session. Asking is not being active.
     #[must_use]
     pub fn get(&self, key: SessionKey) -> Option<Known> {
-        if self.is_empty() { None } else { self.part(key).lock().peek(&key).copied() }
+        if self.is_empty() {
+            return None;
+        }
+        let (part, hash) = self.find(key);
+        part.lock().get(key, hash).copied()
     }
 
     /// Notes that a turn with a prompt of `bytes` is answered by `at`, and says which turn it is.
     pub fn landed(&self, key: SessionKey, at: BackendId, bytes: u64, away: bool, now: Millis) -> Turn {
         let place = Place { backend: at, bytes: u32::try_from(bytes).unwrap_or(u32::MAX), seen: now };
-        let mut part = self.part(key).lock();
-        match part.get_mut(&key) {
+        let (part, hash) = self.find(key);
+        let mut part = part.lock();
+        match part.get_mut(key, hash) {
             Some(known) => {
                 self.count_away(known.away, away);
                 let before = known.last();
@@ -123,7 +132,7 @@ impl Sessions {
                 Turn { number: known.turns, from: Some(before).filter(|before| before.backend != at) }
             }
             None => {
-                self.insert(&mut part, key, Known { places: [place, NOWHERE], turns: 1, away });
+                self.insert(&mut part, key, hash, Known { places: [place, NOWHERE], turns: 1, away });
                 Turn { number: 1, from: None }
             }
         }
@@ -131,9 +140,10 @@ impl Sessions {
 
     /// Notes that a session was active until now, if `at` is still where it was last.
     pub fn active(&self, key: SessionKey, at: BackendId, now: Millis) {
-        let mut part = self.part(key).lock();
-        if part.peek(&key).is_some_and(|known| known.places[0].backend == at)
-            && let Some(known) = part.get_mut(&key)
+        let (part, hash) = self.find(key);
+        let mut part = part.lock();
+        if part.get(key, hash).is_some_and(|known| known.places[0].backend == at)
+            && let Some(known) = part.get_mut(key, hash)
         {
             known.places[0].seen = now;
         }
@@ -144,10 +154,10 @@ impl Sessions {
         for part in &self.parts {
             let mut part = part.lock();
             for _ in 0..DROPPED_AT_ONCE {
-                if part.peek_lru().is_none_or(|(_, known)| now.saturating_sub(known.last().seen) < ttl) {
+                if part.oldest().is_none_or(|known| now.saturating_sub(known.last().seen) < ttl) {
                     break;
                 }
-                if let Some((_, known)) = part.pop_lru() {
+                if let Some(known) = part.pop_oldest() {
                     self.len.fetch_sub(1, Ordering::Relaxed);
                     self.count_away(known.away, false);
                 }
@@ -166,15 +176,11 @@ impl Sessions {
         }
     }
 
-    fn put(&self, key: SessionKey, known: Known) {
-        self.insert(&mut self.part(key).lock(), key, known);
-    }
-
     /// Takes in a session that is not in the part; whoever was active least recently makes room.
-    fn insert(&self, part: &mut Part, key: SessionKey, known: Known) {
+    fn insert(&self, part: &mut Part, key: SessionKey, hash: u32, known: Known) {
         self.count_away(false, known.away);
-        match part.push(key, known) {
-            Some((_, gone)) => self.count_away(gone.away, false),
+        match part.insert(key, hash, known) {
+            Some(gone) => self.count_away(gone.away, false),
             None => drop(self.len.fetch_add(1, Ordering::Relaxed)),
         }
     }
@@ -187,10 +193,12 @@ impl Sessions {
         }
     }
 
-    fn part(&self, key: SessionKey) -> &Mutex<Part> {
-        // The high bits of the product depend on all bits of the key.
-        let high = key.bits().wrapping_mul(GOLDEN) >> 32;
-        &self.parts[high as usize % self.parts.len()]
+    /// The part where a session is, and its hash there.
+    fn find(&self, key: SessionKey) -> (&Mutex<Part>, u32) {
+        let hash = self.hasher.hash_one(key);
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half; the upper one chooses the part")]
+        let in_part = hash as u32;
+        (&self.parts[(hash >> 32) as usize % self.parts.len()], in_part)
     }
 }
 
@@ -224,9 +232,6 @@ const PARTS: usize = 16;
 const DROPPED_AT_ONCE: usize = 4096;
 /// No backend's number.
 const NOWHERE: Place = Place { backend: BackendId(u32::MAX), bytes: 0, seen: 0 };
-/// 2^64 over the golden ratio, odd.
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -22,6 +22,7 @@ fn verdict(pool: &Pool, key: SessionKey, patience: Patience) -> Verdict {
 }
 
 /// `max(floor, ceil(factor * (total + 1) * weight / sum of weights))`, said again.
+#[expect(clippy::cast_possible_truncation, reason = "a small number of requests")]
 fn bound(weights: &[u32], total: usize, member: usize) -> usize {
     let sum = f64::from(weights.iter().sum::<u32>());
     (1.25 * (total + 1) as f64 * f64::from(weights[member]) / sum).ceil().max(4.0) as usize

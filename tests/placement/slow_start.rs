@@ -34,10 +34,10 @@ fn got(pool: &Pool, sessions: usize, now: Millis) -> (Vec<usize>, usize) {
 fn its_share_of_new_sessions_grows_and_who_was_let_in_stays_in() {
     let pool = recovered(4);
     let mut before = Vec::new();
-    for percent in [0, 10, 25, 50, 75, 100] {
-        let (got, all) = got(&pool, 4000, BACK + RAMP * percent / 100);
+    for percent in [0, 10, 25, 50, 75, 100u8] {
+        let (got, all) = got(&pool, 4000, BACK + RAMP * Millis::from(percent) / 100);
         let share = 100 * got.len() / all;
-        assert!(share.abs_diff(percent as usize) <= 4, "{share} % of its own after {percent} % of the time");
+        assert!(share.abs_diff(usize::from(percent)) <= 4, "{share} % of its own after {percent} % of the time");
         assert!(before.iter().all(|n| got.contains(n)));
         before = got;
     }

@@ -11,16 +11,16 @@ impl Asked<'_> {
     /// Where the first token is expected soonest, among the lowest tier of those who can take the request.
     pub(super) fn by_score(&self, key: SessionKey) -> Verdict {
         let Some(claims) = Claims::new(self.pool, key) else { return Verdict::Nobody };
-        let (home, last) = (claims.home(), self.last());
+        let home = claims.home();
         let choice = self.least(&claims, home, |index| self.ready(index));
         let Some(choice) = choice.or_else(|| self.least(&claims, home, |index| self.can(index))) else {
             return self.nobody(key);
         };
         let (affinity, reason) = match choice.member {
             member if member == home => (Affinity::Home, None),
-            member if Some(member) == last => (Affinity::Stayed, None),
+            member if self.was_last(member) => (Affinity::Stayed, None),
             _ => {
-                let reason = self.obstacle(last.unwrap_or(home)).unwrap_or(Reason::Faster);
+                let reason = self.obstacle(self.last().unwrap_or(home)).unwrap_or(Reason::Faster);
                 (reason.affinity(), Some(reason))
             }
         };
@@ -31,6 +31,10 @@ impl Asked<'_> {
     pub(super) fn last(&self) -> Option<usize> {
         let last = self.known()?.last().backend;
         self.pool.members.iter().position(|member| member.backend.id() == last)
+    }
+
+    fn was_last(&self, index: usize) -> bool {
+        self.known().is_some_and(|known| known.last().backend == self.member(index).backend.id())
     }
 
     /// The best of the lowest tier of the members that `admit` lets pass.
