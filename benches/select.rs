@@ -1,6 +1,6 @@
 //! What a selection costs: nanoseconds and allocations, against a plain loop over the same members.
 //!
-//! `cargo bench --bench select`, or `cargo bench --bench select -- 64` for one size.
+//! `cargo bench --bench select`, or `cargo bench --bench select -- 64` for one size, or `-- 64 least_ttft` for some cases.
 //!
 //! The baseline walks the members, asks each whether it is available, and takes the one with the highest weight: the
 //! least that any selection by preference has to do. All figures are medians over rounds that alternate between the
@@ -19,10 +19,15 @@ use ingle::core::{Ask, InFlight, Observation, Pool, Seed, SessionKey, Thresholds
 
 fn main() {
     let only: Option<usize> = std::env::args().find_map(|arg| arg.parse().ok());
+    let name = std::env::args().skip(1).find(|arg| !arg.starts_with('-') && arg.parse::<usize>().is_err());
     println!("ns per call, median of {ROUNDS} rounds; times the plain loop; allocations per call\n");
     println!("{:>8}  {:<32} {:>10} {:>8} {:>8}", "backends", "case", "ns", "ratio", "allocs");
     for backends in SIZES.into_iter().filter(|size| only.is_none_or(|only| only == *size)) {
         let mut cases = cases(backends);
+        // The first one is what all others are compared with.
+        let baseline = cases.remove(0);
+        cases.retain(|case| name.as_ref().is_none_or(|name| case.name.contains(name)));
+        cases.insert(0, baseline);
         let figures = measure(&mut cases);
         let baseline = figures[0].0;
         for (case, (ns, allocations)) in cases.iter().zip(&figures) {
@@ -91,12 +96,17 @@ fn loaded(n: usize) -> Vec<Case> {
         warming.case("bounded load, all warming up", 0),
         busy(score).case("least_ttft, new sessions", 0),
         busy(Settings { gateways: 3, ..score }).case("least_ttft, three gateways", 0),
+        busy(score).case("least_ttft, 1,000 sessions", 1000),
     ];
     // The table is as large as a gateway's may be; once is enough.
     if n == 64 {
         cases.push(busy(Settings { slow_start: 60_000, ..bounded }).case("bounded load, 1 M sessions", KNOWN));
         cases.push(busy(score).case("least_ttft, 1 M sessions", KNOWN));
-        let busy = busy(score);
+        let (busy, looked_up) = (busy(score), busy(score));
+        looked_up.know(KNOWN);
+        cases.push(case("looked up alone, 1 M sessions", move |call| {
+            black_box(looked_up.pool.sessions().get(key(call.wrapping_mul(7919) % KNOWN)));
+        }));
         busy.know(KNOWN);
         cases.push(case("landed, 1 M sessions", move |call| {
             let ask = Ask::new(Some(key(call % KNOWN)), PROMPT);

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::Serialize;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
@@ -13,7 +14,7 @@ use crate::config;
 /// Lines go through a bounded queue to a thread that writes them. If standard error can't keep up, lines are dropped
 /// rather than requests slowed down.
 pub struct AccessLog {
-    format: config::AccessLog,
+    format: AtomicU8,
     writer: OnceLock<(NonBlocking, WorkerGuard)>,
 }
 
@@ -58,18 +59,29 @@ impl AccessLog {
     /// A log of the configured format.
     #[must_use]
     pub fn new(format: config::AccessLog) -> AccessLog {
-        AccessLog { format, writer: OnceLock::new() }
+        AccessLog { format: AtomicU8::new(format as u8), writer: OnceLock::new() }
+    }
+
+    /// From now on lines are of this format.
+    pub fn set_format(&self, format: config::AccessLog) {
+        self.format.store(format as u8, Ordering::Relaxed);
+    }
+
+    fn format(&self) -> config::AccessLog {
+        let all = [config::AccessLog::Off, config::AccessLog::Human, config::AccessLog::Json];
+        let format = self.format.load(Ordering::Relaxed);
+        all.into_iter().find(|one| *one as u8 == format).unwrap_or(config::AccessLog::Off)
     }
 
     /// Whether lines are written at all.
     #[must_use]
     pub fn enabled(&self) -> bool {
-        self.format != config::AccessLog::Off
+        self.format() != config::AccessLog::Off
     }
 
     /// Writes a line.
     pub fn write(&self, line: &Line<'_>) {
-        let text = match self.format {
+        let text = match self.format() {
             config::AccessLog::Off => return,
             config::AccessLog::Human => human(line),
             config::AccessLog::Json => json(line),

@@ -1,15 +1,24 @@
 //! What all parts of the shell share: the snapshot in force, the metrics, the clock, the bounds.
 
+mod orders;
+mod past;
+
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+pub use orders::{Order, Orders};
 
 use crate::access_log::AccessLog;
+use crate::certificates::{Certificates, Prepared};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
+use past::Past;
 
 /// The running gateway, as its parts see it.
 pub struct Gateway {
@@ -17,6 +26,8 @@ pub struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     /// Everything that is counted.
     pub metrics: Metrics,
+    /// The certificates in force.
+    pub certificates: Certificates,
     /// The clock.
     pub clock: Clock,
     /// Where requests are logged.
@@ -29,8 +40,23 @@ pub struct Gateway {
     pub requests: Gauge,
     /// Bytes of request bodies that are held for a retry.
     pub bodies: Gauge,
+    /// What an operator can ask of the running gateway.
+    pub orders: Orders,
+    /// The snapshots that were in force and still have requests.
+    past: Past,
+    reloaded: watch::Sender<()>,
     probed: AtomicBool,
-    stopping: AtomicBool,
+    leaving: AtomicU8,
+}
+
+/// Why a gateway takes nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Leaving {
+    /// Somebody asked it to stop.
+    Stopping = 1,
+    /// Another process serves in its place.
+    Replaced,
 }
 
 impl Gateway {
@@ -38,29 +64,76 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// If the metrics can't be registered.
-    pub fn new(config: Config) -> prometheus::Result<Arc<Gateway>> {
-        let metrics = Metrics::new()?;
+    /// If the metrics can't be registered, or a certificate can't be used.
+    pub fn new(config: Config) -> io::Result<Arc<Gateway>> {
+        warn_of(&config);
+        let metrics = Metrics::new().map_err(io::Error::other)?;
+        let certificates = Certificates::new(&config, metrics.certificates.clone()).map_err(io::Error::other)?;
         let access_log = AccessLog::new(config.access_log);
         let snapshot = ArcSwap::from_pointee(Snapshot::new(config, &metrics));
         Ok(Arc::new(Gateway {
             snapshot,
             metrics,
+            certificates,
             clock: Clock::start(),
             access_log,
             connections: Gauge::default(),
             http2: Gauge::default(),
             requests: Gauge::default(),
             bodies: Gauge::default(),
+            orders: Orders::default(),
+            past: Past::default(),
+            reloaded: watch::Sender::new(()),
             probed: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            leaving: AtomicU8::new(0),
         }))
     }
 
-    /// Whether the gateway wants traffic: the first round of probes is over, and nobody asked it to stop.
+    /// Puts another config in force, for all requests that begin from now on, and its certificates, for all
+    /// connections. What both configs name keeps its state.
+    pub fn reload(&self, config: Config, certificates: Prepared) {
+        warn_of(&config);
+        self.certificates.apply(certificates);
+        self.access_log.set_format(config.access_log);
+        let old = self.snapshot.load_full();
+        self.snapshot.store(Arc::new(old.rebuild(config, &self.metrics, self.clock.now())));
+        self.past.add(&old);
+        self.reloaded.send_replace(());
+    }
+
+    /// Tells of each config that comes into force from now on.
+    #[must_use]
+    pub fn reloads(&self) -> watch::Receiver<()> {
+        self.reloaded.subscribe()
+    }
+
+    /// The snapshots that are no longer in force and still have requests.
+    #[must_use]
+    pub fn past(&self) -> Vec<Arc<Snapshot>> {
+        self.past.alive()
+    }
+
+    /// Ends what is over its time, whatever snapshot it began with, and the series of backends that are gone.
+    pub fn sweep(&self) {
+        let (now, snapshot) = (self.clock.now(), self.snapshot.load_full());
+        snapshot.sweep(now);
+        for past in self.past() {
+            past.cut(now);
+        }
+        self.past.forget(&snapshot, &self.metrics);
+    }
+
+    /// Whether the gateway, or who serves in its place, wants traffic: the first round of probes is over, and nobody
+    /// asked it to stop.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.probed.load(Ordering::Relaxed) && !self.stopping()
+        self.probed() && self.leaving.load(Ordering::Relaxed) != Leaving::Stopping as u8
+    }
+
+    /// Whether the first round of probes is over.
+    #[must_use]
+    pub fn probed(&self) -> bool {
+        self.probed.load(Ordering::Relaxed)
     }
 
     /// The first round of probes is over.
@@ -68,15 +141,22 @@ impl Gateway {
         self.probed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody asked the gateway to stop.
+    /// Whether the gateway takes nothing new and ends as soon as its last request has.
     #[must_use]
     pub fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.leaving.load(Ordering::Relaxed) != 0
     }
 
-    /// From now on the gateway is not ready, and ends as soon as its last request has.
-    pub fn set_stopping(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+    /// From now on the gateway is about to end.
+    pub fn leave(&self, why: Leaving) {
+        self.leaving.store(why as u8, Ordering::Relaxed);
+    }
+}
+
+/// Tells what is allowed and yet perhaps not meant.
+fn warn_of(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("config: {warning}");
     }
 }
 

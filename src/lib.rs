@@ -9,15 +9,18 @@
 //!
 //! | part | what |
 //! |---|---|
+//! | [`tls`] | certificates and keys, from PEM to what rustls takes |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
 //! | [`clock`], [`access_log`] | the one clock of the process, jitter; one line for each request |
 //! | [`metrics`] | every metric name, label and bucket |
+//! | [`certificates`] | the certificates in force, of listeners and towards backends; they follow their files |
 //! | [`link`], [`watch`] | the gateway's end of the wire to one backend: address, attempts under way, last error; how well affinity works |
 //! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
+//! | [`reload`] | what a new config changes, and how many sessions it moves |
 //! | [`gateway`] | what the parts of the shell share |
 //! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
-//! | [`server`] | the life of the process: bind, serve, drain |
+//! | [`server`] | the life of the process: bind, serve, reload, drain, hand over |
 //! | [`cli`] | one file for each subcommand |
 //!
 //! To follow one request, begin in [`proxy`], whose table leads through its files; to follow one decision, in [`core`].
@@ -40,6 +43,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -49,7 +53,9 @@ pub mod link;
 pub mod metrics;
 pub mod probe;
 pub mod proxy;
+pub mod reload;
 pub mod server;
 pub mod signals;
 pub mod snapshot;
+pub mod tls;
 pub mod watch;

@@ -4,29 +4,29 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod certificates;
+mod families;
 mod labels;
 mod overload;
 mod signals;
 mod watch;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase, RetryReason};
 pub use overload::QueueExit;
-use overload::{Exits, OverloadFamilies, Spills};
-use watch::WatchFamilies;
 pub use watch::WatchMetrics;
 
 use crate::core::usage::{Tokens, Usage};
-use crate::core::{Affinity, Cause, Pool, Reason, State, Transition};
+use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
+use families::Families;
+use overload::{Exits, OverloadFamilies, Spills};
+use watch::WatchFamilies;
 
 /// All metric families of the gateway.
 pub struct Metrics {
-    registry: Registry,
+    families: Families,
     requests: IntCounterVec,
     duration: HistogramVec,
     first_byte: HistogramVec,
@@ -43,6 +43,8 @@ pub struct Metrics {
     overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// Certificates and their ends.
+    pub certificates: CertificateMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -66,15 +68,15 @@ impl Metrics {
     ///
     /// If two families have one name: a mistake in this file.
     pub fn new() -> prometheus::Result<Metrics> {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| counter(&registry, name, help, labels);
-        let gauge = |name: &str, help: &str, labels: &[&str]| gauge(&registry, name, help, labels);
-        let histogram = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            histogram(&registry, name, help, labels, buckets)
-        };
-        build_info(&registry)?;
+        let families = Families::default();
+        let counter = |name: &str, help: &str, labels: &[&str]| families.counter(name, help, labels);
+        let gauge = |name: &str, help: &str, labels: &[&str]| families.gauge(name, help, labels);
+        let histogram =
+            |name: &str, help: &str, labels: &[&str], buckets: &[f64]| families.histogram(name, help, labels, buckets);
+        build_info(&families)?;
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
+            certificates: CertificateMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",
@@ -129,10 +131,10 @@ impl Metrics {
                 "Prompt tokens as the backends report them, by whether they were in the KV cache",
                 &["pool", "backend", "affinity", "cached"],
             )?,
-            watch: WatchFamilies::new(&registry)?,
-            overload: OverloadFamilies::new(&registry)?,
+            watch: WatchFamilies::new(&families)?,
+            overload: OverloadFamilies::new(&families)?,
             reloads: Reloads::new(&reloads),
-            registry,
+            families,
         })
     }
 
@@ -177,22 +179,31 @@ impl Metrics {
         self.transitions.with_label_values(&[pool, backend, transition.to.as_str(), transition.cause.as_str()]).inc();
     }
 
+    /// Ends every series that has all of these labels, in all families.
+    pub fn forget(&self, labels: &[(&str, &str)]) {
+        self.families.forget(labels);
+    }
+
+    /// Sets a backend's gauges to what it is now.
+    pub fn look_at(&self, pool: &str, backend: &Backend) {
+        let labels = &[pool, backend.name()];
+        self.overload.look_at(pool, backend);
+        self.in_flight.with_label_values(labels).set(int(backend.in_flight()));
+        self.healthy.with_label_values(labels).set(i64::from(backend.state().serves()));
+        for state in State::ALL {
+            let labels = &[pool, backend.name(), state.as_str()];
+            self.state.with_label_values(labels).set(i64::from(backend.state() == state));
+        }
+    }
+
     /// The text that Prometheus scrapes. Gauges are read from `pool` now.
     #[must_use]
     pub fn render(&self, pool_name: &str, pool: &Pool) -> String {
-        for member in pool.members() {
-            let (backend, labels) = (&member.backend, &[pool_name, member.backend.name()]);
-            self.in_flight.with_label_values(labels).set(int(backend.in_flight()));
-            self.healthy.with_label_values(labels).set(i64::from(backend.state().serves()));
-            for state in State::ALL {
-                let labels = &[pool_name, backend.name(), state.as_str()];
-                self.state.with_label_values(labels).set(i64::from(backend.state() == state));
-            }
-        }
+        pool.members().iter().for_each(|member| self.look_at(pool_name, &member.backend));
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
         self.overload.read(pool_name, pool);
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&self.families.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
         }
         String::from_utf8(text).unwrap_or_default() + &signals::render(pool_name, pool)
@@ -328,33 +339,10 @@ fn causes(to: State) -> &'static [Cause] {
     }
 }
 
-fn build_info(registry: &Registry) -> prometheus::Result<()> {
-    let info = gauge(registry, "ingle_build_info", "Always 1; the label is the version", &["version"])?;
+fn build_info(families: &Families) -> prometheus::Result<()> {
+    let info = families.gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
     info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(())
-}
-
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: &[f64],
-) -> prometheus::Result<HistogramVec> {
-    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> prometheus::Result<C> {
-    registry.register(Box::new(family.clone()))?;
-    Ok(family)
 }
 
 fn int(n: usize) -> i64 {

@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// What is counted of the pool.
     pub metrics: PoolMetrics,
     /// How many retries the moment allows.
-    pub budget: RetryBudget,
+    pub budget: Arc<RetryBudget>,
     /// How long attempts may take.
     pub deadlines: Deadlines,
     /// What finished requests showed of how well affinity works.
@@ -36,7 +36,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(config: Config, metrics: &Metrics) -> Snapshot {
         let pool = Pool::new(&specs(&config), settings(&config));
-        Snapshot::assemble(config, pool, &[], Arc::default(), metrics)
+        Snapshot::assemble(config, pool, None, metrics)
     }
 
     /// The snapshot after a change of the config: what both configs name keeps its state.
@@ -56,27 +56,32 @@ impl Snapshot {
                 pool.members()[member].backend.set_draining(new.draining, now);
             }
         }
-        Snapshot::assemble(config, pool, &self.links, Arc::clone(&self.watch), metrics)
+        Snapshot::assemble(config, pool, Some(self), metrics)
     }
 
-    fn assemble(config: Config, pool: Pool, old: &[Arc<Link>], watch: Arc<Watch>, metrics: &Metrics) -> Snapshot {
+    fn assemble(config: Config, pool: Pool, old: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
+        let watch = old.map_or_else(Arc::default, |old| Arc::clone(&old.watch));
+        // What is counted has the pool's name on it.
+        let old = old.filter(|old| old.config.pool().name == config.pool().name);
         let backends = config.pool().backends.iter().zip(pool.members());
         let links = backends
             .map(|(backend, member)| {
-                let same = |old: &&Arc<Link>| {
-                    Arc::ptr_eq(&old.backend, &member.backend) && *old.address.origin() == backend.origin
+                let same = |link: &&Arc<Link>| {
+                    Arc::ptr_eq(&link.backend, &member.backend) && *link.address.origin() == backend.origin
                 };
-                old.iter().find(same).map_or_else(
+                old.and_then(|old| old.links.iter().find(same)).map_or_else(
                     || Arc::new(Link::new(Arc::clone(&member.backend), backend, &config.pool().name, metrics)),
                     Arc::clone,
                 )
             })
             .collect();
+        let share = config.pool().retry.budget;
+        let budget = old.filter(|old| old.config.pool().retry.budget == share).map(|old| Arc::clone(&old.budget));
         let headers: Vec<&str> = config.affinity.headers.iter().map(|header| header.written.as_str()).collect();
         let timeouts = &config.pool().timeouts;
         Snapshot {
             metrics: metrics.pool(&config.pool().name, &headers),
-            budget: RetryBudget::new(config.pool().retry.budget),
+            budget: budget.unwrap_or_else(|| Arc::new(RetryBudget::new(share))),
             deadlines: Deadlines {
                 first_byte: timeouts.first_byte.map(millis),
                 idle: timeouts.idle.map(millis),
@@ -120,17 +125,23 @@ impl Snapshot {
         self.watch.finished(finished, moved, &self.metrics.watch, now);
     }
 
-    /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
-    /// available; forgets the sessions that have gone idle.
+    /// Forgets the sessions that have gone idle, judges how well affinity works, and does [`Snapshot::cut`].
     pub fn sweep(&self, now: Millis) {
         self.pool.expire(now);
         let open = |link: &&Arc<Link>| !link.backend.draining();
         let backends = self.links.iter().filter(open).count();
         self.watch.sweep(&self.config.pool().name, backends, &self.metrics.watch, now);
+        self.cut(now);
+    }
+
+    /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
+    /// available; calls who waits for room. A snapshot that is no longer in force needs it for as long as requests keep
+    /// it.
+    pub fn cut(&self, now: Millis) {
         for (member, link) in self.links.iter().enumerate() {
             // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
             link.queue.call();
-            let late = link.attempts.cut_late(self.deadlines, now);
+            let late = link.attempts.cut_late(now);
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
             let waiting = match link.backend.state() {

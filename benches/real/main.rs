@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! make bench-real            or, with what scripts/real/setup.sh prints in the environment:
-//! cargo bench --bench real [-- --rounds 3 --servers 2 --sessions 16 --turns 8 --only ingle,caddy --write FILE --raw FILE]
+//! cargo bench --bench real [-- --rounds 3 --servers 2 --sessions 12 --turns 8 --only ingle,caddy --write FILE --raw FILE]
 //! ```
 //!
 //! One session with a very long history and many short ones; the long one's server is killed at a third and comes back
@@ -75,7 +75,7 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Option<Options> {
-        let scenario = Scenario { sessions: 16, turns: 8, long_turns: 13, concurrency: SLOTS + 1, seed: 1 };
+        let scenario = Scenario { sessions: 12, turns: 8, long_turns: 12, concurrency: SLOTS + 1, seed: 1 };
         let mut options = Options { rounds: 3, servers: 2, scenario, only: None, write: None, raw: None };
         for pair in args.chunks(2) {
             let [name, value] = pair else { return None };

@@ -1,8 +1,11 @@
 //! `/backends`: every backend, as JSON.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::core::{Millis, Signals, State};
+use crate::gateway::Gateway;
 use crate::link::Link;
 use crate::snapshot::Snapshot;
 
@@ -35,6 +38,9 @@ pub(super) struct BackendStatus {
     cached_prompt_tokens: u64,
     /// What it says of its own load; null while nothing is known.
     signals: Option<SignalsStatus>,
+    /// No longer in the config: listed until its last request ends.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    removed: bool,
 }
 
 /// What a backend said last; null is not known.
@@ -46,13 +52,34 @@ struct SignalsStatus {
     kv_usage: Option<f32>,
 }
 
-pub(super) fn list(snapshot: &Snapshot, now: Millis) -> Backends {
+pub(super) fn list(gateway: &Gateway, snapshot: &Snapshot, now: Millis) -> Backends {
     let sessions = snapshot.pool.sessions_at(now);
-    Backends { backends: snapshot.links.iter().map(|link| describe(snapshot, link, &sessions)).collect() }
+    let here = snapshot.links.iter().map(|link| describe(snapshot, link, &sessions, false));
+    let removed = removed(gateway, snapshot).into_iter().map(|(past, link)| {
+        let sessions = past.pool.sessions_at(now);
+        describe(&past, &link, &sessions, true)
+    });
+    Backends { backends: here.chain(removed).collect() }
 }
 
-/// One backend; `sessions` is how many each member has.
-pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize]) -> BackendStatus {
+/// Backends that the config in force does not name and that still have requests, each with a snapshot that has it.
+pub(super) fn removed(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(Arc<Snapshot>, Arc<Link>)> {
+    let mut removed: Vec<(Arc<Snapshot>, Arc<Link>)> = Vec::new();
+    for past in gateway.past() {
+        let here = |name: &str| {
+            past.config.pool().name == snapshot.config.pool().name && snapshot.pool.position(name).is_some()
+        };
+        for link in past.links.iter().filter(|link| link.backend.busy() && !here(link.backend.name())) {
+            if !removed.iter().any(|(_, other)| Arc::ptr_eq(&other.backend, &link.backend)) {
+                removed.push((Arc::clone(&past), Arc::clone(link)));
+            }
+        }
+    }
+    removed
+}
+
+/// One backend of a snapshot; `sessions` is how many each member has.
+pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize], removed: bool) -> BackendStatus {
     let backend = &link.backend;
     let index = snapshot.pool.position(backend.name());
     let member = index.map(|index| &snapshot.pool.members()[index]);
@@ -75,6 +102,7 @@ pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize]) -> 
         prompt_tokens: usage.prompt,
         cached_prompt_tokens: usage.cached,
         signals: backend.signals().map(SignalsStatus::from),
+        removed,
     }
 }
 

@@ -3,6 +3,7 @@
 mod backends;
 mod explain;
 mod page;
+mod reload;
 mod status;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use serde_json::json;
 pub use explain::{BackendView, Explained, Score, Seen, explain};
 
 use crate::gateway::Gateway;
+use crate::snapshot::Snapshot;
 
 /// The application behind the admin listener.
 pub struct Admin {
@@ -39,15 +41,12 @@ impl Admin {
             ("GET" | "HEAD", "/" | "/page.css" | "/page.js") => page::part(path),
             ("GET" | "HEAD", "/livez") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready(),
-            ("GET" | "HEAD", "/metrics") => {
-                content(METRICS_TYPE, self.gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool))
-            }
+            ("GET" | "HEAD", "/metrics") => content(METRICS_TYPE, metrics(&self.gateway, &snapshot)),
             ("GET" | "HEAD", "/backends") => {
-                as_json(StatusCode::OK, &backends::list(&snapshot, self.gateway.clock.now()))
+                as_json(StatusCode::OK, &backends::list(&self.gateway, &snapshot, self.gateway.clock.now()))
             }
             ("GET" | "HEAD", "/status") => as_json(StatusCode::OK, &status::of(&self.gateway, &snapshot)),
             ("GET" | "HEAD", "/explain") => self.explain(query),
-            ("POST", "/reload") => self.reload(),
             ("POST", path) => match path.strip_prefix("/backends/").and_then(|rest| rest.rsplit_once('/')) {
                 Some((name, "drain")) => self.set_draining(name, true),
                 Some((name, "undrain")) => self.set_draining(name, false),
@@ -85,10 +84,6 @@ impl Admin {
         }
     }
 
-    fn reload(&self) -> Answer {
-        error(StatusCode::NOT_IMPLEMENTED, "not_yet", "Reloading is not there yet: restart the gateway.")
-    }
-
     fn set_draining(&self, name: &str, draining: bool) -> Answer {
         let snapshot = self.gateway.snapshot.load();
         let name = percent_decode(name);
@@ -98,8 +93,16 @@ impl Admin {
         let now = self.gateway.clock.now();
         link.backend.set_draining(draining, now);
         tracing::info!(backend = name, draining, "set by the admin listener");
-        as_json(StatusCode::OK, &backends::describe(&snapshot, link, &snapshot.pool.sessions_at(now)))
+        as_json(StatusCode::OK, &backends::describe(&snapshot, link, &snapshot.pool.sessions_at(now), false))
     }
+}
+
+/// What Prometheus gets, with what removed backends have left to do.
+fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
+    for (past, link) in backends::removed(gateway, snapshot) {
+        gateway.metrics.look_at(&past.config.pool().name, &link.backend);
+    }
+    gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool)
 }
 
 #[async_trait]
@@ -109,7 +112,11 @@ impl ServeHttp for Admin {
         if head.method == Method::POST && from_another_site(head) {
             return error(StatusCode::FORBIDDEN, "another_site", "A page of another site may not do that.");
         }
-        let mut answer = self.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default());
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let mut answer = match (head.method.as_str(), path) {
+            ("POST", "/reload") => reload::reload(&self.gateway, query).await,
+            _ => self.answer(&head.method, path, query),
+        };
         if head.method == Method::HEAD {
             answer.body_mut().clear();
         }

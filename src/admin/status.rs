@@ -97,7 +97,7 @@ pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
         reuse: Affinity::ALL.iter().map(|affinity| reuse(snapshot, *affinity)).collect(),
         affinity_saved: AffinitySaved { last_5m: prompts(saved.lately), since_start: prompts(saved.ever) },
         hints: snapshot.watch.findings(now).into_iter().map(held).collect(),
-        backends: backends::list(snapshot, now),
+        backends: backends::list(gateway, snapshot, now),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::core::SessionKey;
 use crate::core::ttft::Terms;
 use crate::metrics::Metrics;
+use crate::reload::{self, Movement};
 use crate::snapshot::Snapshot;
 
 #[derive(clap::Args)]
@@ -77,28 +78,19 @@ fn order(args: &Args, session: &str) -> Result<String, String> {
 /// How many sessions have another home under the new config, and between which backends they move.
 fn movement(old: &Path, new: &Path, sessions: Option<&Path>) -> Result<String, String> {
     let (old, new) = (load(old)?, load(new)?);
-    let ids = match sessions {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
-        None => (0..MADE_UP).fold(String::new(), |text, i| text + "session-" + &i.to_string() + "\n"),
-    };
-    let mut total = 0u32;
-    let mut moves = std::collections::BTreeMap::<(String, String), u32>::new();
-    for id in ids.lines() {
-        let (Some(before), Some(after)) = (home(&old, id), home(&new, id)) else { continue };
-        total += 1;
-        if before != after {
-            *moves.entry((before, after)).or_default() += 1;
+    let movement = match sessions {
+        Some(path) => {
+            let ids = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Movement::of(&old, &new, ids.lines())
         }
-    }
-    let mut text = String::new();
-    for ((from, to), n) in &moves {
+        None => Movement::of(&old, &new, reload::made_up(reload::SAMPLE)),
+    };
+    let moves = movement.moves.iter().fold(String::new(), |mut text, ((from, to), n)| {
         // Writing to a String never fails.
         let _ = writeln!(text, "{from} -> {to}: {n}");
-    }
-    let moved: u32 = moves.values().sum();
-    let share = if total == 0 { 0.0 } else { 100.0 * f64::from(moved) / f64::from(total) };
-    let _ = writeln!(text, "{moved} of {total} sessions move ({share:.1} %)");
-    Ok(text)
+        text
+    });
+    Ok(format!("{moves}{}\n", movement.sessions()))
 }
 
 fn load(path: &Path) -> Result<Snapshot, String> {
@@ -111,11 +103,3 @@ fn key(snapshot: &Snapshot, id: &str) -> Option<SessionKey> {
     let max_length = snapshot.config.affinity.max_length;
     SessionKey::parse(id.as_bytes(), max_length, snapshot.pool.settings().seed).ok()?
 }
-
-fn home(snapshot: &Snapshot, id: &str) -> Option<String> {
-    let home = snapshot.pool.home(key(snapshot, id)?)?;
-    Some(snapshot.pool.members()[home].backend.name().to_owned())
-}
-
-/// Enough for a share that is right to a tenth of a per cent or two.
-const MADE_UP: u32 = 100_000;

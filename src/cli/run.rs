@@ -3,13 +3,15 @@
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::INVALID;
 use crate::config::Config;
-use crate::server::{Drained, Server};
+use crate::gateway::Gateway;
+use crate::server::{Drained, Inherited, Server};
 
 pub(super) fn run(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
@@ -19,8 +21,9 @@ pub(super) fn run(path: &Path) -> ExitCode {
             return ExitCode::from(INVALID);
         }
     };
-    let served = runtime().and_then(|runtime| {
-        let served = runtime.block_on(serve(config));
+    let served = Inherited::from_environment().and_then(|inherited| {
+        let runtime = runtime()?;
+        let served = runtime.block_on(serve(path, config, inherited));
         // Whatever the drain left behind ends now.
         runtime.shutdown_background();
         served
@@ -34,24 +37,19 @@ pub(super) fn run(path: &Path) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> io::Result<()> {
+async fn serve(path: &Path, config: Config, inherited: Inherited) -> io::Result<()> {
     raise_file_limit();
-    let mut signals = Signals::new()?;
-    let mut again = Signals::new()?;
-    let server = Server::bind(config)?;
+    // Before anything says that the gateway is there: unhandled, each of them ends the process.
+    let (mut signals, mut again) = (Signals::new()?, Signals::new()?);
+    let (hangup, replace) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?);
+    let server = Server::inherit(config, inherited)?.from_file(path);
     for address in server.addresses()? {
         tracing::info!(%address, "listening for traffic");
     }
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "listening for admins, status page at http://{address}/");
     }
-    // Who is used to it sends SIGHUP after an edit; unhandled, it would end the process and every stream.
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::warn!("SIGHUP: reloading is not there yet: restart the gateway");
-        }
-    });
+    tokio::spawn(pass_on(hangup, replace, Arc::clone(server.gateway())));
     let second = async {
         again.next().await;
         again.next().await;
@@ -61,6 +59,17 @@ async fn serve(config: Config) -> io::Result<()> {
         Drained::Cut(requests) => tracing::warn!(requests, "ingle ends with requests under way"),
     }
     Ok(())
+}
+
+/// SIGHUP reloads, SIGUSR2 upgrades.
+async fn pass_on(mut hangup: Signal, mut replace: Signal, gateway: Arc<Gateway>) {
+    loop {
+        tokio::select! {
+            Some(()) = hangup.recv() => drop(gateway.orders.reload(None).await),
+            Some(()) = replace.recv() => gateway.orders.upgrade().await,
+            else => return,
+        }
+    }
 }
 
 /// SIGTERM and SIGINT: the first asks to drain, the second ends the drain.

@@ -4,29 +4,36 @@ use std::net::SocketAddr;
 
 use serde_yaml::Value;
 
-use super::at::At;
+use super::at::{At, Files};
 use super::check::{address, positive, session_header, size, within};
 use super::convert_pool::pools;
+use super::convert_tls;
 use super::errors::ConfigError;
-use super::file::{AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ShutdownSection, schema};
+use super::file::{
+    AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ReloadSection, ShutdownSection, schema,
+};
 use super::keys::Keys;
 use super::lenient::Lenient;
 use super::node::{Node, Step};
-use super::{Admin, Affinity, Config, Limits, Listener, SessionHeader, Shutdown};
+use super::written::Written;
+use super::{Admin, Affinity, Config, Limits, Listener, Reload, SessionHeader, Shutdown};
 
 const TIB: (u64, &str) = (1 << 40, "1024GiB");
 
 /// `None`, or a value not to be used, after at least one problem.
-pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Config> {
+pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>, files: Files<'_>) -> Option<Config> {
     let value = Keys::new(&schema(), problems).check(root);
     let file = read(value, root, problems)?;
-    let at = &mut At::new(root, problems);
+    let written = Written::new(&file);
+    let mut all = At::new(root, problems, files);
+    let at = &mut all;
 
     let listeners = at.list("listeners", file.listeners, 64, listener);
     let admin = admin(file.admin, at);
     let affinity = at.section("affinity", file.affinity, affinity);
     let pools = pools(file.pools, at);
     let limits = at.section("limits", file.limits, limits);
+    let reload = at.section("reload", file.reload, reload);
     let shutdown = at.section("shutdown", file.shutdown, shutdown);
     let access_log = at.key("access_log", file.access_log, Ok);
 
@@ -34,14 +41,18 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Con
     distinct_addresses(&listeners, at);
     apart(admin.as_ref().and_then(Option::as_ref), &listeners, at);
     let listeners: Option<Vec<Listener>> = listeners.into_iter().collect();
+    let warnings = all.into_warnings();
     Some(Config {
         listeners: listeners?,
         admin: admin?,
         affinity: affinity?,
         pools: pools?,
         limits: limits?,
+        reload: reload?,
         shutdown: shutdown?,
         access_log: access_log?,
+        written,
+        warnings,
     })
 }
 
@@ -51,7 +62,9 @@ fn read(value: Value, root: &Node, problems: &mut Vec<ConfigError>) -> Option<Fi
 }
 
 fn listener(file: ListenerSection, at: &mut At<'_>) -> Option<Listener> {
-    Some(Listener { address: at.key("address", file.address, address)? })
+    let address = at.key("address", file.address, address);
+    let tls = convert_tls::listener(file.tls, at);
+    Some(Listener { address: address?, tls: tls? })
 }
 
 /// `Some(None)` where the file has no admin listener.
@@ -65,7 +78,7 @@ fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Option<Admin>> 
 /// No two listeners can be bound to overlapping addresses.
 fn distinct_addresses(listeners: &[Option<Listener>], at: &mut At<'_>) {
     for (index, listener) in listeners.iter().enumerate() {
-        let Some(Listener { address }) = listener else { continue };
+        let Some(Listener { address, .. }) = listener else { continue };
         if let Some(first) = taken_by(*address, &listeners[..index]) {
             let path = [Step::Key("listeners".into()), Step::Index(index), Step::Key("address".into())];
             at.error(&path, format!("`{address}` is taken by listeners[{first}]"));
@@ -149,6 +162,14 @@ fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
     })
 }
 
+fn reload(file: ReloadSection, at: &mut At<'_>) -> Option<Reload> {
+    let watch = at.key("watch", file.watch, Ok);
+    let max_moved = at.key("max_moved", file.max_moved, |share| Ok(share.0));
+    Some(Reload { watch: watch?, max_moved: max_moved? })
+}
+
 fn shutdown(file: ShutdownSection, at: &mut At<'_>) -> Option<Shutdown> {
-    Some(Shutdown { drain_timeout: at.key("drain_timeout", file.drain_timeout, |span| Ok(span.0))? })
+    let delay = at.key("delay", file.delay, |span| Ok(span.0));
+    let drain_timeout = at.key("drain_timeout", file.drain_timeout, |span| Ok(span.0));
+    Some(Shutdown { delay: delay?, drain_timeout: drain_timeout? })
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::file::{
-    AdminSection, AffinitySection, BackendSection, DrainSection, File, HealthCheckSection, LimitsSection,
-    ListenerSection, OverloadSection, PoolSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
+    AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, File, HealthCheckSection,
+    LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PoolSection, ReloadSection, RetrySection,
+    ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
 };
 use super::lenient::Lenient;
 use super::units::{Share, Size, Span};
@@ -18,6 +19,7 @@ impl Default for File {
             affinity: good(AffinitySection::default()),
             pools: Lenient::Absent,
             limits: good(LimitsSection::default()),
+            reload: good(ReloadSection::default()),
             shutdown: good(ShutdownSection::default()),
             access_log: good(AccessLog::Off),
         }
@@ -26,7 +28,20 @@ impl Default for File {
 
 impl Default for ListenerSection {
     fn default() -> Self {
-        Self { address: Lenient::Absent }
+        Self { address: Lenient::Absent, tls: Lenient::Absent }
+    }
+}
+
+impl Default for ListenerTlsSection {
+    fn default() -> Self {
+        let absent = || Lenient::Absent;
+        Self { certificate: absent(), key: absent(), certificates: Lenient::Absent, client_ca: absent() }
+    }
+}
+
+impl Default for CertificateSection {
+    fn default() -> Self {
+        Self { certificate: Lenient::Absent, key: Lenient::Absent }
     }
 }
 
@@ -65,6 +80,7 @@ impl Default for PoolSection {
             health_check: good(HealthCheckSection::default()),
             timeouts: good(TimeoutsSection::default()),
             retry: good(RetrySection::default()),
+            upstream_tls: good(UpstreamTlsSection::default()),
             backends: Lenient::Absent,
         }
     }
@@ -125,6 +141,13 @@ impl Default for RetrySection {
     }
 }
 
+impl Default for UpstreamTlsSection {
+    fn default() -> Self {
+        let absent = || Lenient::Absent;
+        Self { ca: absent(), server_name: absent(), verify: good(true), certificate: absent(), key: absent() }
+    }
+}
+
 impl Default for BackendSection {
     fn default() -> Self {
         Self {
@@ -150,9 +173,15 @@ impl Default for LimitsSection {
     }
 }
 
+impl Default for ReloadSection {
+    fn default() -> Self {
+        Self { watch: good(false), max_moved: good(Share(1.0)) }
+    }
+}
+
 impl Default for ShutdownSection {
     fn default() -> Self {
-        Self { drain_timeout: seconds(300) }
+        Self { delay: seconds(0), drain_timeout: seconds(300) }
     }
 }
 

@@ -10,6 +10,8 @@ use super::overload::MOST_REQUESTS;
 use super::units::{Share, Size, Span};
 use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
+pub(super) use super::file_tls::{CertificateSection, ListenerTlsSection, UpstreamTlsSection};
+
 type List<T> = Lenient<Vec<Lenient<T>>>;
 
 /// The JSON Schema of the config file.
@@ -25,7 +27,7 @@ pub fn schema() -> serde_json::Value {
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "ingle", extend("required" = ["listeners", "pools"]))]
 pub(super) struct File {
-    /// Where clients connect (HTTP/1.1 and h2c).
+    /// Where clients connect (HTTP/1.1 and HTTP/2).
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 64))]
     pub(super) listeners: List<ListenerSection>,
@@ -40,6 +42,8 @@ pub(super) struct File {
     pub(super) pools: List<PoolSection>,
     /// Bounds on what clients may use.
     pub(super) limits: Lenient<LimitsSection>,
+    /// How a changed file comes into force.
+    pub(super) reload: Lenient<ReloadSection>,
     /// How the process ends.
     pub(super) shutdown: Lenient<ShutdownSection>,
     /// One line per request on standard error.
@@ -54,6 +58,9 @@ pub(super) struct ListenerSection {
     /// IP:PORT to bind, such as 0.0.0.0:8080 or [::]:8080.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) address: Lenient<String>,
+    /// TLS for all connections of this listener. Absent: none (HTTP/1.1 and h2c).
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) tls: Lenient<ListenerTlsSection>,
 }
 
 /// The admin listener.
@@ -124,6 +131,8 @@ pub(super) struct PoolSection {
     pub(super) timeouts: Lenient<TimeoutsSection>,
     /// Which requests are tried again.
     pub(super) retry: Lenient<RetrySection>,
+    /// How backends with an https:// url are met.
+    pub(super) upstream_tls: Lenient<UpstreamTlsSection>,
     /// The servers.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 4096))]
@@ -233,9 +242,9 @@ pub(super) struct BackendSection {
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 255))]
     pub(super) name: Lenient<String>,
-    /// Where it listens: http://HOST:PORT.
+    /// Where it listens: http://HOST:PORT or https://HOST:PORT.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
-    #[schemars(regex(pattern = "^http://[^/?#@]+/?$"))]
+    #[schemars(regex(pattern = "^https?://[^/?#@]+/?$"))]
     pub(super) url: Lenient<String>,
     /// Its share of the sessions. To take a backend out of service, drain it.
     #[schemars(range(min = 1, max = 1000))]
@@ -267,11 +276,24 @@ pub(super) struct LimitsSection {
     pub(super) header_timeout: Lenient<Span>,
 }
 
+/// How a changed file comes into force.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Reload")]
+pub(super) struct ReloadSection {
+    /// Look at the file every second, and reload it when it has changed.
+    pub(super) watch: Lenient<bool>,
+    /// Refuse a file that would give a larger share of sessions another home; 100% never refuses.
+    pub(super) max_moved: Lenient<Share>,
+}
+
 /// How the process ends.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Shutdown")]
 pub(super) struct ShutdownSection {
+    /// How long /readyz says 503 before listeners stop accepting: for load balancers in front to notice.
+    pub(super) delay: Lenient<Span>,
     /// How long running streams may finish; 0s waits for none.
     pub(super) drain_timeout: Lenient<Span>,
 }

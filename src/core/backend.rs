@@ -167,6 +167,12 @@ impl Backend {
         self.queued.load(Ordering::Relaxed)
     }
 
+    /// Whether a request is there or waits for room there.
+    #[must_use]
+    pub fn busy(&self) -> bool {
+        self.in_flight() > 0 || self.queued() > 0
+    }
+
     /// Requests that were sent there, each attempt counted, since the start.
     #[must_use]
     pub fn requests(&self) -> u64 {

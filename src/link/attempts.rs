@@ -32,10 +32,7 @@ pub struct Attempt {
 
 struct Wire {
     socket: Socket,
-    /// Whether the request could go to another backend.
-    movable: bool,
-    /// When the request's head came.
-    begun: Millis,
+    terms: Terms,
     /// When all of it had been sent to this backend; 0 before.
     sent: AtomicU64,
     /// Until when the client must have sent more of it; means something before all of it was sent.
@@ -65,6 +62,17 @@ pub enum Cut {
     Upload,
 }
 
+/// What an attempt began with, and keeps whatever a new config says.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether the request could go to another backend.
+    pub movable: bool,
+    /// When the request's head came.
+    pub begun: Millis,
+    /// How long it may take.
+    pub deadlines: Deadlines,
+}
+
 /// How long attempts may take, in milliseconds. `None` is for ever.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -77,22 +85,19 @@ pub struct Deadlines {
 }
 
 impl Attempts {
-    /// Notes an attempt over the connection `socket`, of a request that began at `begun`, and that could go to another
-    /// backend if it is `movable`. `upload_due`: until when more of the request must come, if not all of it is there.
-    /// `client` is told when a response that has begun is cut.
+    /// Notes an attempt over the connection `socket`. `upload_due`: until when more of the request must come, if not all
+    /// of it is there. `client` is told when a response that has begun is cut.
     pub fn enter(
         self: &Arc<Self>,
         socket: Socket,
-        movable: bool,
-        begun: Millis,
+        terms: Terms,
         now: Millis,
         upload_due: Option<Millis>,
         client: Option<Arc<Notify>>,
     ) -> Attempt {
         let wire = Arc::new(Wire {
             socket,
-            movable,
-            begun,
+            terms,
             sent: AtomicU64::new(if upload_due.is_none() { now.max(1) } else { 0 }),
             upload_due: AtomicU64::new(upload_due.unwrap_or_default()),
             progress: AtomicU64::new(0),
@@ -107,12 +112,12 @@ impl Attempts {
     /// Cuts every attempt that waits for its first byte and could go to another backend. Streams that flow go on: they
     /// may well reach their end. Returns how many were cut.
     pub fn cut_waiting(&self) -> usize {
-        self.cut(|wire| (wire.movable && wire.progress.load(Ordering::Relaxed) == 0).then_some(Cut::Unhealthy))
+        self.cut(|wire| (wire.terms.movable && wire.progress.load(Ordering::Relaxed) == 0).then_some(Cut::Unhealthy))
     }
 
     /// Cuts every attempt that is over its time. Returns how many were cut.
-    pub fn cut_late(&self, deadlines: Deadlines, now: Millis) -> usize {
-        self.cut(|wire| wire.late(deadlines, now))
+    pub fn cut_late(&self, now: Millis) -> usize {
+        self.cut(|wire| wire.late(now))
     }
 
     /// Whether a response that has begun got any byte at or after `since`.
@@ -179,10 +184,11 @@ impl Drop for Attempt {
 }
 
 impl Wire {
-    fn late(&self, deadlines: Deadlines, now: Millis) -> Option<Cut> {
+    fn late(&self, now: Millis) -> Option<Cut> {
+        let Terms { begun, deadlines, .. } = self.terms;
         let over = |since: Millis, limit: Option<Millis>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
         match (self.sent.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed)) {
-            _ if over(self.begun, deadlines.total) => Some(Cut::Total),
+            _ if over(begun, deadlines.total) => Some(Cut::Total),
             (0, _) => (now >= self.upload_due.load(Ordering::Relaxed)).then_some(Cut::Upload),
             (sent, 0) => over(sent, deadlines.first_byte).then_some(Cut::FirstByte),
             (_, last) => over(last, deadlines.idle).then_some(Cut::Idle),
@@ -254,9 +260,13 @@ mod tests {
         Socket { number: ours.as_raw_fd(), local: ours.local_addr().unwrap(), peer: ours.peer_addr().unwrap() }
     }
 
-    fn attempt(table: &Arc<Attempts>) -> (Attempt, TcpStream, TcpStream) {
+    fn terms(movable: bool, deadlines: Deadlines) -> Terms {
+        Terms { movable, begun: 100, deadlines }
+    }
+
+    fn attempt(table: &Arc<Attempts>, deadlines: Deadlines) -> (Attempt, TcpStream, TcpStream) {
         let (ours, theirs) = pair();
-        (table.enter(socket(&ours), true, 100, 200, None, None), ours, theirs)
+        (table.enter(socket(&ours), terms(true, deadlines), 200, None, None), ours, theirs)
     }
 
     #[test]
@@ -274,8 +284,8 @@ mod tests {
     #[test]
     fn who_waits_is_cut_and_who_streams_is_not() {
         let table = Arc::new(Attempts::default());
-        let (waiting, mut socket, _theirs) = attempt(&table);
-        let (streaming, _socket, _theirs) = attempt(&table);
+        let (waiting, mut socket, _theirs) = attempt(&table, NONE);
+        let (streaming, _socket, _theirs) = attempt(&table, NONE);
         streaming.progress(300);
         assert_eq!(table.cut_waiting(), 1);
         assert_eq!((waiting.cut(), streaming.cut()), (Some(Cut::Unhealthy), None));
@@ -287,51 +297,58 @@ mod tests {
     fn who_can_go_nowhere_else_is_left_alone() {
         let table = Arc::new(Attempts::default());
         let (ours, _theirs) = pair();
-        let _attempt = table.enter(socket(&ours), false, 0, 0, None, None);
+        let _attempt = table.enter(socket(&ours), terms(false, NONE), 0, None, None);
         assert_eq!(table.cut_waiting(), 0);
     }
 
     #[test]
     fn each_deadline_runs_from_its_own_moment() {
         let table = Arc::new(Attempts::default());
-        let (first, _a, _b) = attempt(&table);
-        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), ..NONE }, 249), 0);
-        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), ..NONE }, 250), 1);
+        let (first, _a, _b) = attempt(&table, Deadlines { first_byte: Some(50), ..NONE });
+        assert_eq!((table.cut_late(249), table.cut_late(250)), (0, 1));
         assert_eq!(first.cut(), Some(Cut::FirstByte));
 
-        let (idle, _a, _b) = attempt(&table);
+        let (idle, _a, _b) = attempt(&table, Deadlines { first_byte: Some(50), idle: Some(100), ..NONE });
         idle.progress(400);
-        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), idle: Some(100), ..NONE }, 499), 0);
-        assert_eq!(table.cut_late(Deadlines { first_byte: Some(50), idle: Some(100), ..NONE }, 500), 1);
+        assert_eq!((table.cut_late(499), table.cut_late(500)), (0, 1));
         assert_eq!(idle.cut(), Some(Cut::Idle));
 
-        let (total, _a, _b) = attempt(&table);
-        assert_eq!(table.cut_late(Deadlines { total: Some(1000), ..NONE }, 1100), 1);
+        let (total, _a, _b) = attempt(&table, Deadlines { total: Some(1000), ..NONE });
+        assert_eq!(table.cut_late(1100), 1);
         assert_eq!(total.cut(), Some(Cut::Total));
+    }
+
+    #[test]
+    fn an_attempt_keeps_the_deadlines_that_it_began_with() {
+        let table = Arc::new(Attempts::default());
+        let (old, _a, _b) = attempt(&table, Deadlines { total: Some(1000), ..NONE });
+        let (new, _c, _d) = attempt(&table, Deadlines { total: Some(10), ..NONE });
+        assert_eq!(table.cut_late(500), 1);
+        assert_eq!((old.cut(), new.cut()), (None, Some(Cut::Total)));
     }
 
     #[test]
     fn a_client_that_is_slow_to_send_is_cut_and_its_backend_has_all_its_time() {
         let table = Arc::new(Attempts::default());
         let (ours, _theirs) = pair();
-        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300), None);
         let deadlines = Deadlines { first_byte: Some(50), ..NONE };
-        assert_eq!(table.cut_late(deadlines, 299), 0, "the first byte can't come before the request is there");
+        let attempt = table.enter(socket(&ours), terms(false, deadlines), 200, Some(300), None);
+        assert_eq!(table.cut_late(299), 0, "the first byte can't come before the request is there");
         attempt.uploading(400);
-        assert_eq!(table.cut_late(deadlines, 399), 0);
+        assert_eq!(table.cut_late(399), 0);
         attempt.sent(399);
-        assert_eq!(table.cut_late(deadlines, 448), 0);
-        assert_eq!((table.cut_late(deadlines, 449), attempt.cut()), (1, Some(Cut::FirstByte)));
+        assert_eq!(table.cut_late(448), 0);
+        assert_eq!((table.cut_late(449), attempt.cut()), (1, Some(Cut::FirstByte)));
 
         let (ours, _theirs) = pair();
-        let attempt = table.enter(socket(&ours), false, 100, 200, Some(300), None);
-        assert_eq!((table.cut_late(NONE, 300), attempt.cut()), (1, Some(Cut::Upload)));
+        let attempt = table.enter(socket(&ours), terms(false, NONE), 200, Some(300), None);
+        assert_eq!((table.cut_late(300), attempt.cut()), (1, Some(Cut::Upload)));
     }
 
     #[test]
     fn an_attempt_that_ended_is_forgotten() {
         let table = Arc::new(Attempts::default());
-        let (over, _a, _b) = attempt(&table);
+        let (over, _a, _b) = attempt(&table, NONE);
         over.progress(700);
         assert!(table.progress_since(699));
         assert!(!table.progress_since(700));

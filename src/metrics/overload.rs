@@ -1,9 +1,10 @@
 //! What is counted of overload: sessions that spill, and requests that wait for room.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
-use super::{counter, gauge, int};
-use crate::core::{Affinity, Pool, Reason};
+use super::families::Families;
+use super::int;
+use crate::core::{Affinity, Backend, Pool, Reason};
 
 /// How a wait for room ended; the label `result`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,27 +40,24 @@ pub(super) struct OverloadFamilies {
 }
 
 impl OverloadFamilies {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<OverloadFamilies> {
+    pub(super) fn new(families: &Families) -> prometheus::Result<OverloadFamilies> {
         Ok(OverloadFamilies {
-            spills: counter(
-                registry,
+            spills: families.counter(
                 "ingle_spills_total",
                 "Times that a session was sent elsewhere because its place was too busy, by why",
                 &["pool", "reason"],
             )?,
-            queued: gauge(
-                registry,
+            queued: families.gauge(
                 "ingle_queued_requests",
                 "Requests that the gateway holds until there is room for them",
                 &["pool", "backend"],
             )?,
-            exits: counter(
-                registry,
+            exits: families.counter(
                 "ingle_queue_exits_total",
                 "Requests that waited for room, by how that ended",
                 &["pool", "backend", "result"],
             )?,
-            known: gauge(registry, "ingle_known_sessions", "Sessions that were seen lately", &["pool"])?,
+            known: families.gauge("ingle_known_sessions", "Sessions that were seen lately", &["pool"])?,
         })
     }
 
@@ -75,9 +73,10 @@ impl OverloadFamilies {
 
     pub(super) fn read(&self, pool_name: &str, pool: &Pool) {
         self.known.with_label_values(&[pool_name]).set(int(pool.sessions().len()));
-        for member in pool.members() {
-            self.queued.with_label_values(&[pool_name, member.backend.name()]).set(int(member.backend.queued()));
-        }
+    }
+
+    pub(super) fn look_at(&self, pool: &str, backend: &Backend) {
+        self.queued.with_label_values(&[pool, backend.name()]).set(int(backend.queued()));
     }
 }
 

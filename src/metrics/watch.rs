@@ -1,7 +1,8 @@
 //! What says how well affinity works.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::families::Families;
 use crate::core::hints::{Hint, Move};
 
 /// The families.
@@ -11,16 +12,14 @@ pub(super) struct WatchFamilies {
 }
 
 impl WatchFamilies {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<WatchFamilies> {
+    pub(super) fn new(families: &Families) -> prometheus::Result<WatchFamilies> {
         Ok(WatchFamilies {
-            moves: super::counter(
-                registry,
+            moves: families.counter(
                 "ingle_session_moves_total",
                 "Turns that were not on the backend of their session's turn before, by why",
                 &["pool", "reason"],
             )?,
-            hints: super::gauge(
-                registry,
+            hints: families.gauge(
                 "ingle_hint",
                 "Whether something says that affinity does less than it could; the log says what to do",
                 &["pool", "hint"],

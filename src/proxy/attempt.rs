@@ -1,6 +1,5 @@
 //! One attempt at one backend.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::head;
 use super::retry;
 use super::wait;
 use crate::core::{Affinity, Selection, Verdict};
-use crate::link::Socket;
+use crate::link::{Socket, Terms};
 use crate::snapshot::Snapshot;
 
 /// Selects a backend, counts the request there, and says how to connect.
@@ -33,14 +32,17 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
-        Ok(address) => {
-            let mut peer = peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
-            if !ctx.form.hop_by_hop {
-                // There is nothing to strip, so Pingora need not look for each header that it would strip.
-                peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        Ok(address) => match ctx.gateway().certificates.peer(address, link.address.origin()) {
+            Ok(peer) => {
+                let mut peer = tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
+                if !ctx.form.hop_by_hop {
+                    // There is nothing to strip, so Pingora need not look for each header that it would strip.
+                    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+                }
+                Ok(Box::new(peer))
             }
-            Ok(Box::new(peer))
-        }
+            Err(error) => Err(retry::after_connect(ctx, None, error)),
+        },
         Err(error) => {
             let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
             Err(retry::after_connect(ctx, None, error))
@@ -67,9 +69,8 @@ async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
     Ok(selection)
 }
 
-fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
+fn tuned(mut peer: HttpPeer, snapshot: &Snapshot, group: u64) -> HttpPeer {
     let timeouts = &snapshot.config.pool().timeouts;
-    let mut peer = HttpPeer::new(address, false, String::new());
     peer.group_key = group;
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
@@ -84,7 +85,8 @@ pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, c
     let movable = ctx.body.replayable(session) && retry::another(ctx);
     let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
     let due = ctx.body.upload_due(session, grace, ctx.begun, now);
-    ctx.attempt = Some(link.attempts.enter(socket, movable, ctx.begun, now, due, ctx.busy.cut()));
+    let terms = Terms { movable, begun: ctx.begun, deadlines: ctx.snapshot.deadlines };
+    ctx.attempt = Some(link.attempts.enter(socket, terms, now, due, ctx.busy.cut()));
 }
 
 /// The ends of a connection, which Pingora asks the kernel for once in the connection's life.

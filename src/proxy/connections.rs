@@ -7,44 +7,59 @@
 //! [`Ctx`](super::ctx::Ctx), so a handler may take as long as it likes.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderValue;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::prelude::{sleep, timeout};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::proxy::{HttpProxy, Session, http_proxy};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::Proxy;
+use super::{Proxy, handshake, http2};
+use crate::certificates::{Meeting, NO_AUTHORITIES};
 use crate::gateway::{Gateway, Share};
 
-/// The application behind a traffic listener.
+/// The application behind a traffic listener. Its clones share everything.
+#[derive(Clone)]
 pub struct Connections {
     gateway: Arc<Gateway>,
+    /// The listener's address in the config, which may leave the port to the system.
+    listener: SocketAddr,
     proxy: Arc<HttpProxy<Proxy>>,
 }
 
 impl Connections {
-    /// The application for the gateway's listeners; all of them may share it. `idle` is for HTTP/2 connections.
+    /// What the applications of all listeners share; [`Connections::on`] makes one of it.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, idle: Duration) -> Connections {
-        let conf =
-            ServerConf { max_retries: MAX_TRIES, upstream_keepalive_pool_size: IDLE_UPSTREAM, ..ServerConf::default() };
-        let mut proxy = http_proxy(&Arc::new(conf), Proxy::new(Arc::clone(&gateway)));
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.h2_idle_timeout = Some(idle);
-        proxy.server_options = Some(options);
-        Connections { proxy: Arc::new(proxy), gateway }
+    pub fn new(gateway: Arc<Gateway>) -> Connections {
+        let conf = ServerConf {
+            max_retries: MAX_TRIES,
+            upstream_keepalive_pool_size: IDLE_UPSTREAM,
+            ca_file: Some(NO_AUTHORITIES.to_owned()),
+            ..ServerConf::default()
+        };
+        let proxy = http_proxy(&Arc::new(conf), Proxy::new(Arc::clone(&gateway)));
+        Connections { listener: SocketAddr::from(([0, 0, 0, 0], 0)), proxy: Arc::new(proxy), gateway }
+    }
+
+    /// The application of the listener with this address in the config.
+    #[must_use]
+    pub fn on(&self, listener: SocketAddr) -> Connections {
+        Connections { listener, ..self.clone() }
+    }
+
+    /// Closes HTTP/1.1 connections that have no request, those that come to have none too.
+    pub async fn close_idle(&self) {
+        self.proxy.http_cleanup().await;
     }
 }
 
@@ -52,14 +67,18 @@ impl Connections {
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let limits = self.gateway.snapshot.load().config.limits.clone();
+        let meeting = self.gateway.certificates.meeting(self.listener);
         let Some(open) = self.gateway.connections.take(1, limits.max_connections) else {
-            return turn_away(stream).await;
+            // Over TLS it would cost a handshake to say so.
+            return if let Meeting::Plain = meeting { turn_away(stream).await } else { None };
         };
         let connection = Arc::new(Connection::new(&self.gateway, open));
-        let (stream, http2) = timeout(limits.header_timeout, peek(stream)).await.ok()??;
+        let begun = handshake::begin(stream, meeting);
+        let (stream, http2) = timeout(limits.header_timeout, begun).await.ok()??;
         if http2 {
             let _open = self.gateway.http2.take(1, usize::MAX);
-            return self.proxy.process_new(stream, shutdown).await;
+            http2::serve(Arc::clone(&self.proxy), stream, &limits, shutdown).await;
+            return None;
         }
         let mut serving =
             tokio::spawn(serve(Arc::clone(&connection), Arc::clone(&self.proxy), stream, shutdown.clone()));
@@ -72,19 +91,13 @@ impl ServerApp for Connections {
         None
     }
 
-    async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
-    }
+    /// A listener of several may have ended: connections of the others go on.
+    async fn cleanup(&self) {}
 }
 
 /// Serves the requests of an HTTP/1.1 connection, one after another, as Pingora's own loop does; but each is told whose
 /// it is, with what Pingora has for that.
-async fn serve(
-    connection: Arc<Connection>,
-    proxy: Arc<HttpProxy<Proxy>>,
-    stream: Box<TcpStream>,
-    shutdown: ShutdownWatch,
-) {
+async fn serve(connection: Arc<Connection>, proxy: Arc<HttpProxy<Proxy>>, stream: Stream, shutdown: ShutdownWatch) {
     let mut session = ServerSession::new_http1(stream);
     session.set_keepalive((!*shutdown.borrow()).then_some(FIRST_HEAD));
     loop {
@@ -189,22 +202,6 @@ impl Drop for Busy {
     }
 }
 
-/// Whether the client speaks HTTP/2 without being asked (RFC 9113, section 3.3). Pingora's own look waits for 24 bytes,
-/// which a short HTTP/1.0 request never sends; this one stops at the first byte that differs.
-async fn peek(mut stream: Stream) -> Option<(Box<TcpStream>, bool)> {
-    let mut seen = [0; PREFACE.len()];
-    let mut len = 0;
-    while len < seen.len() && seen[..len] == PREFACE[..len] {
-        match stream.read(&mut seen[len..]).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) => len += n,
-        }
-    }
-    let mut tcp = stream.into_any().downcast::<TcpStream>().ok()?;
-    tcp.rewind(&seen[..len]);
-    Some((tcp, seen == *PREFACE))
-}
-
 /// Too many connections: says so, and closes. What the client has sent is read first: a connection that is closed with
 /// bytes unread is reset, and a reset may overtake the answer.
 async fn turn_away(mut stream: Stream) -> Option<Stream> {
@@ -217,13 +214,12 @@ async fn turn_away(mut stream: Stream) -> Option<Stream> {
 }
 
 /// How long a client that is turned away is listened to.
-const GLANCE: Duration = Duration::from_millis(100);
+pub(super) const GLANCE: Duration = Duration::from_millis(100);
 /// A request that was cut ends at once, or after its client was listened to for a second.
 const END_OF_A_CUT: Duration = Duration::from_secs(2);
 /// Seconds that Pingora gives the first head of a connection; ours are fewer.
 const FIRST_HEAD: u64 = 60;
 const BUSY: u64 = u64::MAX;
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Of one request: every attempt may begin with a connection that turns out to be stale.
 const MAX_TRIES: usize = 2 * crate::core::pool::MAX_ATTEMPTS;
 /// Idle connections to backends that are kept, for each of Pingora's threads.

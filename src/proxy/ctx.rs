@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::body::Body;
 use super::connections::Busy;
 use super::form::Form;
+use super::http2::Streams;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
@@ -79,7 +80,7 @@ impl Ctx {
             cut: None,
             tail: None,
             begun: gateway.clock.now(),
-            record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot)),
+            record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot), Streams::of_this()),
             attempt: None,
             seat: None,
             _serving: gateway.requests.take(1, usize::MAX),

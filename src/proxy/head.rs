@@ -36,7 +36,7 @@ pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: 
         let chain = if ctx.form.forwarded_for { forwarded_for(upstream, &client)? } else { client };
         upstream.insert_header("X-Forwarded-For", chain)?;
     }
-    upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
+    upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme(session)))?;
     match host(session.req_header()) {
         Some(host) => upstream.insert_header("X-Forwarded-Host", host)?,
         None => {
@@ -48,6 +48,12 @@ pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: 
         upstream.insert_header("X-Request-Id", ctx.record.made_up_id())?;
     }
     Ok(())
+}
+
+/// How the client came.
+fn scheme(session: &Session) -> &'static str {
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    if tls { "https" } else { "http" }
 }
 
 /// The host that the client asked for, if it named one.

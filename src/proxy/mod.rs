@@ -13,7 +13,7 @@
 //! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
 //! | drop | `record.rs` | every count, whatever way a request ends |
 //!
-//! Connections come in through `connections.rs`.
+//! Connections come in through `connections.rs`, over TLS by `handshake.rs`; those of HTTP/2 go on in `http2.rs`.
 
 mod attempt;
 mod body;
@@ -21,7 +21,9 @@ mod connections;
 mod ctx;
 mod errors;
 mod form;
+mod handshake;
 mod head;
+mod http2;
 mod record;
 mod reframe;
 mod response;
@@ -148,9 +150,9 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Box<Ctx>,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        response::frame(session, response);
+        response::frame(session, response, ctx);
         Ok(())
     }
 

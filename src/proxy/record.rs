@@ -12,6 +12,7 @@ use http::HeaderValue;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
+use super::http2::Streams;
 use super::reframe;
 use crate::access_log::Line;
 use crate::core::sessions::Turn;
@@ -48,6 +49,8 @@ pub(super) struct Record {
     /// Made up, from when somebody first asked for it; for the access log the client's own, if it has one.
     request_id: Option<HeaderValue>,
     log: Option<Box<LogFacts>>,
+    /// Those of its connection, over HTTP/2.
+    streams: Option<Arc<Streams>>,
 }
 
 /// What only the access log needs; kept only if there is one.
@@ -60,8 +63,9 @@ struct LogFacts {
 }
 
 impl Record {
-    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>) -> Record {
+    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>, streams: Option<Arc<Streams>>) -> Record {
         Record {
+            streams,
             log: gateway.access_log.enabled().then(Box::default),
             gateway,
             snapshot,
@@ -212,6 +216,9 @@ impl Record {
         }
         if status == 499 {
             self.snapshot.metrics.abort(self.phase);
+        }
+        if let Some(streams) = &self.streams {
+            streams.ended(status == 499, self.begun.elapsed());
         }
     }
 

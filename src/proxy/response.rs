@@ -53,8 +53,13 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
     response.insert_header(AFFINITY, HeaderValue::from_static(selection.affinity.as_str()))
 }
 
+/// A client of a gateway that is about to end is told that the connection closes, so that it sends nothing more there.
+///
 /// An HTTP/1.0 client can't read chunks (RFC 9112, section 6.1): what has no length ends with its connection.
-pub(super) fn frame(session: &Session, response: &mut ResponseHeader) {
+pub(super) fn frame(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) {
+    if ctx.gateway().stopping() {
+        session.set_keepalive(None);
+    }
     if session.req_header().version == Version::HTTP_10 {
         response.remove_header(&header::TRANSFER_ENCODING);
     }

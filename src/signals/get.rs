@@ -1,7 +1,5 @@
 //! One GET, and nothing kept of it: the connection is closed, the body bounded.
 
-use std::net::SocketAddr;
-
 use http::header;
 use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
@@ -17,11 +15,11 @@ pub(super) struct Answer {
 }
 
 /// Asks for a path. It takes as long as it takes: the caller bounds the time.
-pub(super) async fn get(connector: &Connector, address: SocketAddr, host: &str, path: &str) -> pingora::Result<Answer> {
+pub(super) async fn get(connector: &Connector, peer: &HttpPeer, host: &str, path: &str) -> pingora::Result<Answer> {
     let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
     request.insert_header(header::HOST, host)?;
     request.insert_header(header::CONNECTION, "close")?;
-    let (mut session, _) = connector.get_http_session(&HttpPeer::new(address, false, String::new())).await?;
+    let (mut session, _) = connector.get_http_session(peer).await?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_body().await?;
     let status = loop {

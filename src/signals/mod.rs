@@ -21,41 +21,69 @@ use std::time::Duration;
 
 use pingora::connectors::http::v1::Connector;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::certificates::connector_options;
 use crate::clock::Jitter;
 use crate::config::{self, MaxInFlight, ServerKind};
 use crate::core::Signals;
+use crate::gateway::Gateway;
 use crate::link::Link;
-use crate::snapshot::Snapshot;
 use endpoint::{Endpoint, Verdict};
 
-/// Begins to ask the backends of a snapshot, if its config wants anything from them. It ends when the returned set
-/// drops.
-#[must_use]
-pub fn spawn(snapshot: &Arc<Snapshot>) -> JoinSet<()> {
-    let connector = Arc::new(Connector::new(None));
-    let pool = snapshot.config.pool();
-    let mut tasks = JoinSet::new();
-    for (link, backend) in snapshot.links.iter().zip(&pool.backends) {
-        let wanted = Wanted::of(pool, backend.server);
-        if wanted.load || wanted.slots {
-            let poller = Poller::new(Arc::clone(link), Arc::clone(&connector), pool, backend.server, wanted);
-            tasks.spawn(poller.run());
-        } else {
-            // What an earlier config asked for.
-            link.backend.set_signals(Signals::UNKNOWN);
-        }
-    }
-    tasks
+/// The asking of all backends. It ends when this drops.
+pub struct Pollers {
+    gateway: Arc<Gateway>,
+    connector: Arc<Connector>,
+    tasks: JoinSet<()>,
+    polled: Vec<(Arc<Link>, AbortHandle)>,
 }
 
-/// What is asked of a backend.
+impl Pollers {
+    /// Begins to ask the backends of the snapshot in force, as far as its config wants anything from them.
+    #[must_use]
+    pub fn start(gateway: &Arc<Gateway>) -> Pollers {
+        let connector = Arc::new(Connector::new(Some(connector_options())));
+        let mut pollers =
+            Pollers { gateway: Arc::clone(gateway), connector, tasks: JoinSet::new(), polled: Vec::new() };
+        pollers.follow();
+        pollers
+    }
+
+    /// Begins to ask whom the config in force names anew, and ends with whom it does not name any more. Who stays sees
+    /// by itself what is wanted now.
+    pub fn follow(&mut self) {
+        let snapshot = self.gateway.snapshot.load_full();
+        self.polled.retain(|(link, task)| {
+            let stays = snapshot.links.iter().any(|other| Arc::ptr_eq(other, link));
+            if !stays {
+                task.abort();
+                // Its slots bound those who still wait for room there.
+                link.backend.set_signals(Signals { slots: link.backend.slots(), ..Signals::UNKNOWN });
+            }
+            stays
+        });
+        while self.tasks.try_join_next().is_some() {}
+        let pool = snapshot.config.pool();
+        for (link, backend) in snapshot.links.iter().zip(&pool.backends) {
+            if !self.polled.iter().any(|(other, _)| Arc::ptr_eq(other, link)) {
+                let (connector, wanted) = (Arc::clone(&self.connector), Wanted::of(pool, backend.server));
+                let poller = Poller::new(&self.gateway, Arc::clone(link), connector, wanted);
+                self.polled.push((Arc::clone(link), self.tasks.spawn(poller.run())));
+            }
+        }
+    }
+}
+
+/// What is asked of a backend, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
+    server: ServerKind,
     load: bool,
     slots: bool,
+    interval: Duration,
+    timeout: Duration,
 }
 
 impl Wanted {
@@ -63,18 +91,26 @@ impl Wanted {
     fn of(pool: &config::Pool, server: ServerKind) -> Wanted {
         let load = pool.signals.interval.is_some();
         let auto = pool.overload.max_in_flight == MaxInFlight::Auto;
-        Wanted { load, slots: auto || load && server == ServerKind::LlamaServer }
+        Wanted {
+            server,
+            load,
+            slots: auto || load && server == ServerKind::LlamaServer,
+            interval: pool.signals.interval.unwrap_or(pool.health_check.interval),
+            timeout: pool.health_check.timeout,
+        }
+    }
+
+    fn anything(self) -> bool {
+        self.load || self.slots
     }
 }
 
 /// The asking of one backend.
 struct Poller {
+    gateway: Arc<Gateway>,
     link: Arc<Link>,
     connector: Arc<Connector>,
-    server: ServerKind,
     wanted: Wanted,
-    interval: Duration,
-    timeout: Duration,
     jitter: Jitter,
     /// How often it has begun to serve.
     returns: watch::Receiver<u64>,
@@ -89,22 +125,14 @@ struct Poller {
 }
 
 impl Poller {
-    fn new(
-        link: Arc<Link>,
-        connector: Arc<Connector>,
-        pool: &config::Pool,
-        server: ServerKind,
-        wanted: Wanted,
-    ) -> Poller {
+    fn new(gateway: &Arc<Gateway>, link: Arc<Link>, connector: Arc<Connector>, wanted: Wanted) -> Poller {
         Poller {
+            wanted,
             returns: link.returns.subscribe(),
             met: None,
+            gateway: Arc::clone(gateway),
             link,
             connector,
-            server,
-            wanted,
-            interval: pool.signals.interval.unwrap_or(pool.health_check.interval),
-            timeout: pool.health_check.timeout,
             jitter: Jitter::default(),
             missing: Vec::new(),
             strange: Vec::new(),
@@ -113,19 +141,51 @@ impl Poller {
         }
     }
 
+    /// Asks until it is aborted.
     async fn run(mut self) {
+        let mut reloads = self.gateway.reloads();
+        // Another process may have had its name until now.
+        self.publish(Signals::UNKNOWN);
         for round in 0u64.. {
+            self.look_at_config();
             self.once().await;
+            let pause = async {
+                match self.wanted.anything() {
+                    true => sleep(self.wanted.interval.mul_f64(self.jitter.pause(round))).await,
+                    false => std::future::pending().await,
+                }
+            };
+            // An error says that a sender is gone, but the link has one and the gateway the other.
             tokio::select! {
-                () = tokio::time::sleep(self.interval.mul_f64(self.jitter.pause(round))) => {}
-                // An error says that the sender is gone, but the link has it.
+                () = pause => {}
                 _ = self.returns.changed() => {}
+                _ = reloads.changed() => {
+                    self.missing.clear();
+                    self.strange.clear();
+                }
             }
+        }
+    }
+
+    /// Finds out what the config in force wants of it; what it does not want any more is not known any more.
+    fn look_at_config(&mut self) {
+        let snapshot = self.gateway.snapshot.load();
+        let pool = snapshot.config.pool();
+        let Some(member) = snapshot.links.iter().position(|link| Arc::ptr_eq(link, &self.link)) else { return };
+        self.wanted = Wanted::of(pool, pool.backends[member].server);
+        if !self.wanted.slots {
+            self.slots = None;
+        }
+        if !self.wanted.load {
+            self.publish(Signals::UNKNOWN);
         }
     }
 
     /// Asks a backend that serves; one that does not is left alone.
     async fn once(&mut self) {
+        if !self.wanted.anything() {
+            return;
+        }
         if !self.link.backend.state().serves() {
             self.publish(Signals::UNKNOWN);
             return;
@@ -150,7 +210,7 @@ impl Poller {
 
     /// Where its load is asked for.
     fn source(&self) -> Option<Endpoint> {
-        let endpoints: &[Endpoint] = match self.server {
+        let endpoints: &[Endpoint] = match self.wanted.server {
             _ if !self.wanted.load => &[],
             ServerKind::LlamaServer => &[Endpoint::Metrics, Endpoint::Slots],
             ServerKind::Vllm | ServerKind::Generic => &[Endpoint::Metrics],
@@ -167,7 +227,7 @@ impl Poller {
         let mut said = std::pin::pin!(self.ask(endpoint));
         tokio::select! {
             said = &mut said => return said,
-            () = tokio::time::sleep_until(self.stale) => self.publish(Signals::UNKNOWN),
+            () = sleep_until(self.stale) => self.publish(Signals::UNKNOWN),
         }
         said.await
     }
@@ -175,13 +235,15 @@ impl Poller {
     async fn ask(&self, endpoint: Endpoint) -> Verdict {
         let asked = async {
             let address = self.link.address.get().await.map_err(|error| error.to_string())?;
-            let host = self.link.address.origin().authority();
-            get::get(&self.connector, address, &host, endpoint.path()).await.map_err(|error| error.to_string())
+            let origin = self.link.address.origin();
+            let peer = self.gateway.certificates.peer(address, origin).map_err(|error| error.to_string())?;
+            let answer = get::get(&self.connector, &peer, &origin.authority(), endpoint.path()).await;
+            answer.map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(self.timeout, asked).await {
+        match tokio::time::timeout(self.wanted.timeout, asked).await {
             Ok(Ok(answer)) => endpoint.judge(&answer),
             Ok(Err(error)) => Verdict::NotNow(error),
-            Err(_) => Verdict::NotNow(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Verdict::NotNow(format!("no answer within {:?}", self.wanted.timeout)),
         }
     }
 
@@ -191,17 +253,17 @@ impl Poller {
             Verdict::Said(signals) => {
                 self.slots = signals.slots.or(self.slots);
                 if endpoint != Endpoint::Props {
-                    self.stale = Instant::now() + self.interval * STALE;
+                    self.stale = Instant::now() + self.wanted.interval * STALE;
                 }
                 self.publish(signals);
             }
             Verdict::Missing(status) => {
-                let what_to_do = endpoint.remedy(self.server, status);
+                let what_to_do = endpoint.remedy(self.wanted.server, status);
                 tracing::info!(backend, endpoint = endpoint.path(), status, what_to_do, "no signals from here");
                 self.missing.push(endpoint);
             }
             Verdict::Strange(what) if !self.strange.contains(&endpoint) => {
-                let what_to_do = endpoint.remedy(self.server, 200);
+                let what_to_do = endpoint.remedy(self.wanted.server, 200);
                 tracing::info!(backend, endpoint = endpoint.path(), what, what_to_do, "no signals from here yet");
                 self.strange.push(endpoint);
             }

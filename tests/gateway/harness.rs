@@ -1,7 +1,9 @@
 //! A gateway in this process.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ingle::config::Config;
@@ -19,6 +21,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What a gateway's config file says.
 #[derive(Clone)]
 pub(crate) struct Setup {
+    listeners: Vec<SocketAddr>,
+    tls: Option<String>,
     top: Vec<String>,
     pool: Vec<String>,
     health: String,
@@ -28,7 +32,24 @@ pub(crate) struct Setup {
 impl Setup {
     /// Quick probes, everything else as by default.
     pub(crate) fn new() -> Setup {
-        Setup { top: Vec::new(), pool: Vec::new(), health: "interval: 50ms".to_owned(), backends: Vec::new() }
+        Setup {
+            listeners: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            tls: None,
+            top: Vec::new(),
+            pool: Vec::new(),
+            health: "interval: 50ms".to_owned(),
+            backends: Vec::new(),
+        }
+    }
+
+    /// Other addresses than one on a port of the system's choice.
+    pub(crate) fn listeners(self, listeners: &[SocketAddr]) -> Setup {
+        Setup { listeners: listeners.to_vec(), ..self }
+    }
+
+    /// The keys of `tls` for all listeners.
+    pub(crate) fn tls(self, keys: &str) -> Setup {
+        Setup { tls: Some(keys.to_owned()), ..self }
     }
 
     pub(crate) fn backend(self, name: &str, url: &str) -> Setup {
@@ -80,7 +101,10 @@ impl Setup {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let mut text = "listeners: [{ address: 127.0.0.1:0 }]\nadmin: { address: 127.0.0.1:0 }\n".to_owned();
+        let tls = self.tls.as_ref().map_or_else(String::new, |keys| format!(", tls: {{ {keys} }}"));
+        let listeners: Vec<String> =
+            self.listeners.iter().map(|address| format!("{{ address: {address}{tls} }}")).collect();
+        let mut text = format!("listeners: [{}]\nadmin: {{ address: 127.0.0.1:0 }}\n", listeners.join(", "));
         for line in &self.top {
             text += &format!("{line}\n");
         }
@@ -108,13 +132,15 @@ impl Setup {
     pub(crate) async fn start_cold(self) -> Gateway {
         let yaml = self.yaml();
         let config = Config::parse(&yaml, "test.yaml").unwrap_or_else(|errors| panic!("{errors}\n{yaml}"));
-        let server = Server::bind(config).unwrap();
+        let path = file(&yaml);
+        let server = Server::bind(config).unwrap().from_file(&path);
         let (stop, stopped) = oneshot::channel::<()>();
         let (cut, is_cut) = oneshot::channel::<()>();
         Gateway {
             address: server.addresses().unwrap()[0],
             admin: server.admin_address().unwrap(),
             inner: Arc::clone(server.gateway()),
+            file: path,
             task: tokio::spawn(async move {
                 let stop = async { drop(stopped.await) };
                 server.run(stop, async { drop(is_cut.await) }).await.unwrap()
@@ -125,11 +151,21 @@ impl Setup {
     }
 }
 
+/// A file with this text, whose path no other test has.
+pub(crate) fn file(text: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("gateway-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
 /// A gateway that runs.
 pub(crate) struct Gateway {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) inner: Arc<ingle::gateway::Gateway>,
+    pub(crate) file: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     _cut: oneshot::Sender<()>,
     task: JoinHandle<Drained>,
@@ -155,6 +191,12 @@ impl Gateway {
 
     pub(crate) async fn admin_post(&self, path: &str) -> Answer {
         Client::connect(self.admin).await.send(&Req::post(path, b"")).await
+    }
+
+    /// Puts another text into the config file, and asks for it to be read.
+    pub(crate) async fn reload(&self, setup: &Setup) -> Answer {
+        std::fs::write(&self.file, setup.yaml()).unwrap();
+        self.admin_post("/reload").await
     }
 
     /// What `/backends` says of one backend.

@@ -8,6 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::client::{Client, Req};
 use crate::frames;
+use crate::h2c::H2c;
 use crate::harness::{PATIENCE, Setup, sum, until};
 use crate::process::{Process, file, run};
 use crate::scripted::{Gate, Scripted, Step, answer, chunk, stream_head};
@@ -119,6 +120,81 @@ async fn the_drain_has_an_end() {
     process.signal(Signal::TERM);
     assert_eq!(process.until_ended().await.code(), Some(0));
     process.until_line(|line| line["message"] == "ingle ends with requests under way").await;
+}
+
+#[tokio::test]
+async fn before_listeners_close_it_is_not_ready_for_a_while() {
+    let a = Scripted::ok("a").await;
+    let with = |delay: &str| Setup::new().backend("a", &a.url()).top(&format!("shutdown: {{ delay: {delay} }}")).yaml();
+    let mut process = Process::start(&with("1h")).await;
+    process.until_line(|line| line["backend"] == "a" && line["to"] == "healthy").await;
+    let mut kept = Client::connect(process.address).await;
+    assert_eq!(kept.send(&Req::get("/")).await.header("Connection"), Some("keep-alive"));
+    process.signal(Signal::TERM);
+    while Client::connect(process.admin).await.send(&Req::get("/readyz")).await.status == 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    for mut client in [kept, Client::connect(process.address).await] {
+        let answer = client.send(&Req::get("/")).await;
+        assert_eq!((answer.outcome().as_str(), answer.header("Connection")), ("a balanced 200", Some("close")));
+    }
+    assert!(!process.ended());
+    process.signal(Signal::TERM);
+    assert_eq!(process.until_ended().await.code(), Some(0));
+
+    let mut process = Process::start(&with("50ms")).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.until_ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_answer_that_begins_while_it_stops_says_that_the_connection_closes() {
+    let gate = Gate::new();
+    let wait = gate.clone();
+    let a = Scripted::start(move |_| vec![Step::Wait(wait.clone()), Step::Send(answer(200, "", b"a"))]).await;
+    let mut process = Process::start(&Setup::new().backend("a", &a.url()).yaml()).await;
+    let mut client = Client::connect(process.address).await;
+    client.write(&Req::get("/").bytes()).await;
+    until("it is there", || a.count() == 1).await;
+    process.signal(Signal::TERM);
+    until_refused(&process).await;
+    gate.open();
+    let answer = client.answer().await;
+    assert_eq!((answer.text().as_str(), answer.header("Connection")), ("a", Some("close")));
+    assert_eq!(client.rest().await, "");
+    assert_eq!(process.until_ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn http2_clients_are_told_to_go_and_their_streams_finish() {
+    let gate = Gate::new();
+    let wait = gate.clone();
+    let a = Scripted::start(move |seen| match seen.head.starts_with("GET /quick ") {
+        true => vec![Step::Send(answer(200, "", b"quick"))],
+        false => vec![
+            Step::Send([stream_head(), chunk(b"one")].concat()),
+            Step::Wait(wait.clone()),
+            Step::Send([chunk(b"two"), chunk(b"")].concat()),
+        ],
+    })
+    .await;
+    let mut process = Process::start(&Setup::new().backend("a", &a.url()).yaml()).await;
+    let client = H2c::connect(process.address).await;
+    let mut running = client.begin(&Req::get("/")).await.into_body();
+    assert_eq!(running.data().await.unwrap().unwrap(), "one");
+    process.signal(Signal::TERM);
+    // Whatever was sent before it was told is served.
+    while let Ok(answer) = client.exchange(&Req::get("/quick"), true).await {
+        assert_eq!(answer.body(), b"quick");
+    }
+    gate.open();
+    let mut rest = Vec::new();
+    while let Some(piece) = running.data().await {
+        rest.extend(piece.expect("not cut"));
+    }
+    assert_eq!(rest, b"two");
+    assert_eq!(process.until_ended().await.code(), Some(0));
+    process.until_line(|line| line["message"] == "drained, ingle ends").await;
 }
 
 #[tokio::test]

@@ -24,17 +24,24 @@
 //! | `metrics` | names, labels and figures of `/metrics` |
 //! | `usage` | prompt tokens, exactly as the backends counted them |
 //! | `hints` | signs that affinity does less than it could, and what it saved |
+//! | `tls` | certificates by name, client certificates, ALPN; certificates that change under load |
+//! | `upstream_tls` | backends behind https: who is believed and who is not |
+//! | `http2` | what one HTTP/2 connection may do |
+//! | `reload` | a new config: what changes, what stays, what is refused |
 //! | `lifecycle` | the process: signals, drain, exit codes |
+//! | `upgrade` | another process takes over; sockets from systemd, and what it is told |
+//! | `upheaval` | reloads and upgrades under load: nothing is lost |
 //! | `cli` | the other subcommands |
 //! | `log` | the access log and the log of the process |
 //! | `scale` | thousands of streams at once |
 //!
 //! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `frames` (HTTP/2 by hand), `scripted` (a
-//! backend that does as told), `process` (the binary). Tests wait for conditions, never for time to pass; how fast
+//! backend that does as told), `certs` (authorities, certificates, TLS on both sides), `process` (the binary). Tests wait for conditions, never for time to pass; how fast
 //! things are is for benchmarks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod certs;
 mod client;
 mod frames;
 mod h2c;
@@ -50,12 +57,14 @@ mod failover;
 mod headers;
 mod health;
 mod hints;
+mod http2;
 mod lifecycle;
 mod limits;
 mod log;
 mod metrics;
 mod overload;
 mod protocols;
+mod reload;
 mod retry_answers;
 mod retry_bodies;
 mod retry_stages;
@@ -66,4 +75,8 @@ mod slow_clients;
 mod stale;
 mod streams;
 mod timeouts;
+mod tls;
+mod upgrade;
+mod upheaval;
+mod upstream_tls;
 mod usage;

@@ -10,7 +10,7 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and the labels that it has from the start, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 24] = [
+const FAMILIES: [(&str, &str, &[&str]); 25] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_kv_usage_ratio", "gauge", &[]),
     ("ingle_backend_running_requests", "gauge", &[]),
@@ -18,6 +18,7 @@ const FAMILIES: [(&str, &str, &[&str]); 24] = [
     ("ingle_backend_state", "gauge", &["backend", "pool", "state"]),
     ("ingle_backend_waiting_requests", "gauge", &[]),
     ("ingle_build_info", "gauge", &["version"]),
+    ("ingle_certificate_reloads_total", "counter", &["result"]),
     ("ingle_client_aborts_total", "counter", &["phase", "pool"]),
     ("ingle_config_reloads_total", "counter", &["result"]),
     ("ingle_displaced_sessions", "gauge", &["pool"]),

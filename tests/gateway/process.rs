@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,11 +12,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::PATIENCE;
+pub(crate) use crate::harness::file;
 
-/// `ingle run` as a process of its own.
+/// `ingle run` as a process of its own, and those that take its place.
 pub(crate) struct Process {
     child: Child,
+    /// Who serves: the child, or a descendant of it.
+    pid: Pid,
+    /// Who served before.
+    former: Vec<Pid>,
     lines: Arc<Mutex<Vec<String>>>,
+    pub(crate) config: PathBuf,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -30,24 +35,75 @@ impl Process {
 
     /// Starts it with further arguments.
     pub(crate) async fn start_with(yaml: &str, more: &[&str]) -> Process {
-        let file = file(yaml);
-        let mut child = Command::new(BINARY)
-            .args(more)
-            .args(["--log-format", "json", "run", "--config"])
-            .arg(&file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let config = file(yaml);
+        let mut command = Command::new(BINARY);
+        command.args(more).args(["--log-format", "json", "run", "--config"]).arg(&config);
+        Process::spawn(command, config).await
+    }
+
+    /// Starts it by a command of the test's own, which must log JSON.
+    pub(crate) async fn spawn(mut command: Command, config: PathBuf) -> Process {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let (stderr, sink) = (child.stderr.take().unwrap(), Arc::clone(&lines));
         std::thread::spawn(move || {
             BufReader::new(stderr).lines().map_while(Result::ok).for_each(|l| sink.lock().push(l))
         });
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut process = Process { child, lines, address: unknown, admin: unknown };
+        let pid = Pid::from_child(&child);
+        let mut process = Process { child, pid, former: Vec::new(), lines, config, address: unknown, admin: unknown };
         process.address = process.until_address("listening for traffic").await;
         process.admin = process.until_address("listening for admins").await;
         process
+    }
+
+    /// Lets another process take its place, and waits until it has.
+    pub(crate) async fn upgrade(&mut self) {
+        let of = |message: &str| self.log().into_iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
+        let (took_over, draining) = ("took over from the old process", "draining");
+        let before = (of(took_over).len(), of(draining).len());
+        self.signal(Signal::USR2);
+        let begun = Instant::now();
+        // When the old one drains it accepts no more.
+        while of(took_over).len() == before.0 || of(draining).len() == before.1 {
+            assert!(begun.elapsed() < PATIENCE, "nobody took over: {:#?}", self.lines());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let pid = of(took_over)[before.0]["pid"].as_i64().unwrap();
+        self.succeeded_by(i32::try_from(pid).unwrap());
+    }
+
+    /// Another process has taken its place.
+    pub(crate) fn succeeded_by(&mut self, pid: i32) {
+        let pid = Pid::from_raw(pid).unwrap();
+        self.former.push(std::mem::replace(&mut self.pid, pid));
+    }
+
+    /// Waits until every process but the one that serves has ended.
+    pub(crate) async fn until_former_ended(&mut self) {
+        let begun = Instant::now();
+        while self.former.iter().any(|pid| alive(*pid)) {
+            assert!(begun.elapsed() < PATIENCE, "it goes on: {:#?}", self.lines());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until the one that serves has ended.
+    pub(crate) async fn until_last_ended(&mut self) {
+        let begun = Instant::now();
+        while alive(self.pid) {
+            assert!(begun.elapsed() < PATIENCE, "it goes on: {:#?}", self.lines());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        u32::try_from(self.pid.as_raw_nonzero().get()).unwrap()
+    }
+
+    /// How many lines of the log have this message.
+    pub(crate) fn count(&self, message: &str) -> usize {
+        self.log().iter().filter(|line| line["message"].as_str().is_some_and(|text| text.starts_with(message))).count()
     }
 
     async fn until_address(&self, message: &str) -> SocketAddr {
@@ -78,7 +134,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid, signal).unwrap();
     }
 
     pub(crate) fn ended(&mut self) -> bool {
@@ -100,9 +156,18 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // An error only says that it has ended.
+        for pid in self.former.iter().skip(1).chain([&self.pid]).filter(|pid| alive(**pid)) {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether there is such a process, and it runs. One that nobody waits for is not running.
+fn alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// Runs it to its end.
@@ -110,13 +175,4 @@ pub(crate) fn run(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// A file with this text, whose path no other test has.
-pub(crate) fn file(text: &str) -> PathBuf {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!("gateway-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-const BINARY: &str = env!("CARGO_BIN_EXE_ingle");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ingle");

@@ -208,6 +208,36 @@ async fn slots_are_asked_for_at_the_start_and_after_each_return_if_the_config_re
     assert_eq!((asked(&sim, "/metrics"), asked(&sim, "/slots")), (0, 0));
 }
 
+#[tokio::test]
+async fn who_is_asked_and_how_often_follows_a_reload() {
+    let (a, b) = (SimServer::start(llama("a")).await.unwrap(), SimServer::start(llama("b")).await.unwrap());
+    let said = Signals { slots: llama("a").slots.try_into().ok(), running: Some(0), waiting: Some(0), kv_usage: None };
+    let reload = async |gateway: &Gateway, setup: Setup| assert_eq!(gateway.reload(&setup).await.status, 200);
+    let gateway = Setup::new().sims([&a]).pool("signals: { interval: 1h }").start().await;
+    until_signals(&gateway, "a", said).await;
+
+    reload(&gateway, Setup::new().sims([&a, &b]).pool(OFTEN)).await;
+    until_polled(&a, 3).await;
+    until_signals(&gateway, "b", said).await;
+    assert_eq!(asked(&a, "/props"), 1, "what it said stays known");
+
+    reload(&gateway, Setup::new().sims([&b]).pool(OFTEN)).await;
+    let polls = asked(&a, "/metrics");
+    until_polled(&b, 3).await;
+    assert!(asked(&a, "/metrics") <= polls + 1, "at most one was under way");
+    assert!(!gateway.admin_get("/metrics").await.text().contains("backend=\"a\""));
+
+    reload(&gateway, Setup::new().sims([&b])).await;
+    until_signals(&gateway, "b", Signals::UNKNOWN).await;
+    let polls = asked(&b, "/metrics");
+    let probes = asked(&b, "/health");
+    until("it was probed again and again", || asked(&b, "/health") > probes + 5).await;
+    assert_eq!(asked(&b, "/metrics"), polls);
+
+    reload(&gateway, Setup::new().sims([&b]).pool(OFTEN)).await;
+    until_signals(&gateway, "b", said).await;
+}
+
 fn llama(name: &str) -> SimConfig {
     SimConfig::llama_server(name).instant()
 }

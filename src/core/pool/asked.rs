@@ -174,6 +174,19 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// The lowest tier of the members that `admit` lets pass. `None` if it lets nobody pass, unless there is but one tier:
+    /// then nobody needs to be asked.
+    pub(super) fn lowest_tier(&self, admit: impl Fn(usize) -> bool) -> Option<u32> {
+        if let Some(tier) = self.pool.only_tier {
+            return Some(tier);
+        }
+        (0..self.pool.members.len()).filter(|index| admit(*index)).map(|index| self.member(index).priority).min()
+    }
+
+    pub(super) fn in_tier(&self, index: usize, tier: u32) -> bool {
+        self.member(index).priority == tier
+    }
+
     pub(super) fn member(&self, index: usize) -> &'a Member {
         &self.pool.members[index]
     }

@@ -17,9 +17,8 @@ impl Asked<'_> {
 
     /// Whose turn it is among the lowest tier of the members that `admit` lets pass.
     fn turn(&self, admit: impl Fn(usize) -> bool) -> Option<usize> {
-        let admitted = || (0..self.pool.members.len()).filter(|index| admit(*index));
-        let tier = admitted().map(|index| self.member(index).priority).min()?;
-        let tier = admitted().filter(|index| self.member(*index).priority == tier);
+        let tier = self.lowest_tier(&admit)?;
+        let tier = (0..self.pool.members.len()).filter(|index| self.in_tier(*index, tier) && admit(*index));
         match self.pool.settings.balance {
             Balance::RoundRobin => self.pool.round.next(tier.map(|index| (index, self.weight(index)))),
             Balance::LeastRequests => self.least_requests(tier),
@@ -28,12 +27,15 @@ impl Asked<'_> {
 
     /// Whoever has the fewest requests for its weight; among equals, whose turn it is.
     fn least_requests(&self, tier: impl Iterator<Item = usize> + Clone) -> Option<usize> {
-        let load = |index: usize| (self.load_at(index) + 1) * LOAD_SCALE / u64::from(self.weight(index));
-        let least = tier.clone().map(load).min()?;
-        let equals = tier.clone().filter(|index| load(*index) == least);
-        // Counts move while this runs: if no one is equal any more, anybody of the tier will do.
-        let turn = self.pool.round.next(equals.map(|index| (index, self.weight(index))));
-        turn.or_else(|| self.pool.round.next(tier.map(|index| (index, self.weight(index)))))
+        let loads = || tier.clone().map(|index| (index, self.load_at(index) + 1, self.weight(index)));
+        // Cross-multiplied, so that nothing is rounded.
+        let least = loads().reduce(|least, other| {
+            let less = other.1 * u64::from(least.2) < least.1 * u64::from(other.2);
+            if less { other } else { least }
+        })?;
+        let equals = loads().filter(|other| other.1 * u64::from(least.2) == least.1 * u64::from(other.2));
+        // Counts move while this runs: if no one is equal any more, the one that was it will do.
+        self.pool.round.next(equals.map(|(index, _, weight)| (index, weight))).or(Some(least.0))
     }
 
     /// A member's weight in [`WEIGHT_SCALE`]ths, less while it warms up, but something.
@@ -51,5 +53,3 @@ impl Asked<'_> {
 
 /// Turns are counted in these parts of a weight, so that one of 1 can be scaled. All weights alike: the turns are the same.
 pub(super) const WEIGHT_SCALE: u32 = 1000;
-/// Keeps the quotient of load and weight (at most 1,000,000 as scaled) exact enough in integers.
-const LOAD_SCALE: u64 = 1_000_000_000;

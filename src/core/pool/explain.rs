@@ -72,7 +72,7 @@ impl Asked<'_> {
         let place = self.known().and_then(|known| known.at(backend.id()));
         let hash = self.pool.settings.policy == Policy::ConsistentHash;
         let terms = || {
-            let candidate = self.candidate(key, index, home);
+            let candidate = self.candidate(self.member(index).claim(key), index, home);
             let expected = ttft::expect(&self.pool.rates, self.ask.bytes, &candidate, self.now);
             ttft::score(self.lean(), &self.pool.rates, expected, &candidate, self.now)
         };

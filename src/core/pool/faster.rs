@@ -1,17 +1,19 @@
 //! `policy: least_ttft`: what the pool knows of a session and its backends, put to the score.
 
+use super::super::hash::Claim;
 use super::super::session::SessionKey;
 use super::super::ttft::{self, Candidate, Choice, Lean, Seen};
 use super::asked::Asked;
+use super::order::Claims;
 use super::{Affinity, Reason, Selection, Verdict};
 
 impl Asked<'_> {
     /// Where the first token is expected soonest, among the lowest tier of those who can take the request.
     pub(super) fn by_score(&self, key: SessionKey) -> Verdict {
-        let Some(home) = self.pool.home(key) else { return Verdict::Nobody };
-        let last = self.last();
-        let choice = self.least(key, home, |index| self.ready(index));
-        let Some(choice) = choice.or_else(|| self.least(key, home, |index| self.can(index))) else {
+        let Some(claims) = Claims::new(self.pool, key) else { return Verdict::Nobody };
+        let (home, last) = (claims.home(), self.last());
+        let choice = self.least(&claims, home, |index| self.ready(index));
+        let Some(choice) = choice.or_else(|| self.least(&claims, home, |index| self.can(index))) else {
             return self.nobody(key);
         };
         let (affinity, reason) = match choice.member {
@@ -32,17 +34,16 @@ impl Asked<'_> {
     }
 
     /// The best of the lowest tier of the members that `admit` lets pass.
-    fn least(&self, key: SessionKey, home: usize, admit: impl Fn(usize) -> bool) -> Option<Choice> {
-        let admitted = || (0..self.pool.members.len()).filter(|index| admit(*index));
-        let tier = admitted().map(|index| self.member(index).priority).min()?;
-        let candidates = admitted()
-            .filter(|index| self.member(*index).priority == tier)
-            .map(|index| self.candidate(key, index, home));
+    fn least(&self, claims: &Claims<'_>, home: usize, admit: impl Fn(usize) -> bool) -> Option<Choice> {
+        let tier = self.lowest_tier(&admit)?;
+        let candidates = (0..self.pool.members.len())
+            .filter(|index| self.in_tier(*index, tier) && admit(*index))
+            .map(|index| self.candidate(claims.get(index), index, home));
         ttft::choose(self.lean(), &self.pool.rates, self.ask.bytes, candidates, self.now)
     }
 
     /// What the score wants to know of a member.
-    pub(super) fn candidate(&self, key: SessionKey, index: usize, home: usize) -> Candidate<'_> {
+    pub(super) fn candidate(&self, claim: Claim, index: usize, home: usize) -> Candidate<'_> {
         let member = self.member(index);
         let id = member.backend.id();
         let known = self.known();
@@ -51,7 +52,7 @@ impl Asked<'_> {
             member: index,
             waiting: member.backend.waiting(),
             weight: member.weight,
-            claim: member.claim(key),
+            claim,
             home: index == home,
             seen: place.map(|place| Seen { bytes: u64::from(place.bytes), at: place.seen }),
             last: known.is_some_and(|known| known.last().backend == id),

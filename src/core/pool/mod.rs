@@ -34,6 +34,8 @@ pub struct Pool {
     sessions: Arc<Sessions>,
     rates: Arc<Rates>,
     settings: Settings,
+    /// The tier of all members, if it is the same: then nobody has to look for the lowest.
+    only_tier: Option<u32>,
     /// The number of the next backend that joins.
     next_id: u32,
 }
@@ -66,6 +68,7 @@ impl Pool {
             displaced: Displaced::new(settings.max_displaced, settings.idle_ttl),
             sessions: Arc::new(Sessions::new(settings.max_sessions)),
             rates: Arc::default(),
+            only_tier: only_tier(&members),
             next_id: u32::try_from(members.len()).unwrap_or(u32::MAX),
             members,
             settings,
@@ -105,7 +108,8 @@ impl Pool {
         };
         let total = members.iter().map(|member| i64::from(member.weight) * i64::from(WEIGHT_SCALE)).sum();
         let round = RoundRobin::resume(credit, total);
-        Pool { members, round, displaced, sessions, rates: Arc::clone(&self.rates), settings, next_id }
+        let (rates, only_tier) = (Arc::clone(&self.rates), only_tier(&members));
+        Pool { members, round, displaced, sessions, rates, settings, only_tier, next_id }
     }
 
     /// The members, in the order of the config.
@@ -216,6 +220,11 @@ impl Pool {
 /// have learned. At a tenth of the load, with half an hour 3.3 points more are computed again than with the hash, with
 /// four hours 0.5.
 const KEEP_AT_LEAST: Millis = 4 * 60 * 60 * 1000;
+
+fn only_tier(members: &[Member]) -> Option<u32> {
+    let tier = members.first()?.priority;
+    members.iter().all(|member| member.priority == tier).then_some(tier)
+}
 
 impl Member {
     fn new(spec: &MemberSpec, seed: Seed, backend: Arc<Backend>) -> Member {

@@ -1,5 +1,7 @@
 //! The preference order of a session: the published hash, tier by tier.
 
+use std::cmp::Ordering;
+
 use super::super::hash::Claim;
 use super::super::session::SessionKey;
 use super::{Member, Pool};
@@ -36,6 +38,40 @@ impl Pool {
         best.map(|(index, _, _)| index)
     }
 }
+
+/// The claims of all members on one key: those of a fleet of usual size are computed once, the others when asked for.
+pub(super) struct Claims<'a> {
+    pool: &'a Pool,
+    key: SessionKey,
+    kept: [Claim; KEPT],
+}
+
+impl<'a> Claims<'a> {
+    /// `None` without members.
+    pub(super) fn new(pool: &'a Pool, key: SessionKey) -> Option<Claims<'a>> {
+        let mut kept = [pool.members.first()?.claim(key); KEPT];
+        for (kept, member) in kept.iter_mut().zip(&pool.members).skip(1) {
+            *kept = member.claim(key);
+        }
+        Some(Claims { pool, key, kept })
+    }
+
+    pub(super) fn get(&self, index: usize) -> Claim {
+        self.kept.get(index).copied().unwrap_or_else(|| self.pool.members[index].claim(self.key))
+    }
+
+    /// [`Pool::home`].
+    pub(super) fn home(&self) -> usize {
+        let members = &self.pool.members;
+        (1..members.len()).fold(0, |best, index| match members[index].priority.cmp(&members[best].priority) {
+            Ordering::Less => index,
+            Ordering::Equal if self.get(index).beats(self.get(best)) => index,
+            _ => best,
+        })
+    }
+}
+
+const KEPT: usize = 64;
 
 impl Member {
     pub(super) fn claim(&self, key: SessionKey) -> Claim {
