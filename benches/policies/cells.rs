@@ -1,6 +1,6 @@
 //! What is simulated: fleets, loads and circumstances.
 
-use crate::machine::Model;
+use ingle_sim::trace::Model;
 
 /// One row group of the table.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Cell {
     fn new(gateways: u32, machines: usize, blocks: usize, load: f64) -> Cell {
         Cell {
             name: format!("G={gateways} N={machines} K={blocks} u={load}"),
-            machines: vec![Model { prefill: 8000.0, decode: 40.0, slots: 16, blocks }; machines],
+            machines: vec![Model { cache_blocks: blocks, ..Model::default() }; machines],
             load,
             gateways,
             outage: false,
@@ -73,8 +73,8 @@ impl Cell {
 
     /// By machine.
     pub(crate) fn weights(&self) -> Vec<u32> {
-        let slowest = self.machines.iter().map(|model| model.prefill).fold(f64::INFINITY, f64::min);
-        let weight = |model: &Model| if self.weighted { (model.prefill / slowest).round() as u32 } else { 1 };
+        let slowest = self.machines.iter().map(|model| model.prefill_rate).fold(f64::INFINITY, f64::min);
+        let weight = |model: &Model| if self.weighted { (model.prefill_rate / slowest).round() as u32 } else { 1 };
         self.machines.iter().map(weight).collect()
     }
 }
@@ -99,11 +99,11 @@ pub(crate) fn all() -> Vec<Cell> {
 fn circumstances(gateways: u32) -> Vec<Cell> {
     let cell = |load| Cell::new(gateways, 8, 3000, load);
     let decode_bound = |cell: &mut Cell| {
-        cell.machines.fill(Model { prefill: 40_000.0, decode: 15.0, slots: 12, blocks: 3000 });
+        cell.machines.fill(Model { prefill_rate: 40_000.0, decode_rate: 15.0, slots: 12, cache_blocks: 3000 });
     };
     let unequal = |cell: &mut Cell| {
         for model in &mut cell.machines[..2] {
-            (model.prefill, model.decode) = (model.prefill / 2.0, model.decode / 2.0);
+            (model.prefill_rate, model.decode_rate) = (model.prefill_rate / 2.0, model.decode_rate / 2.0);
         }
     };
     let mut cells = vec![cell(0.6).but("outage", |cell| cell.outage = true)];

@@ -4,14 +4,8 @@
 //! cargo bench --bench policies [-- --trace FILE --seeds 1,2,3 --only TEXT,TEXT]
 //! ```
 //!
-//! Half a minute. Without `--trace` a trace is made up. The published ones are kvcache-ai/Mooncake's, `FAST25-release/traces`. `--only`
-//! picks cells whose name has one of the texts.
-//!
-//! A machine reads prompts one after the other (8,000 tokens a second of what is not cached), answers 40 tokens a second
-//! each, holds a slot (of 16) from a prompt's start to its answer's end, and keeps K blocks of 512 tokens, least recently
-//! used out first. A turn begins a second after its parent's end, or later. Arrival times are scaled until a greedy
-//! oracle, which sees all caches and queues, keeps the machines' prefill (or slots) busy for the share u. Gateways see
-//! session ids, body lengths (4 bytes a token, sigma .15 per session) and their own first tokens and ends.
+//! A minute. `docs/policies.md` explains the model, the cells and the figures; all but the gateways themselves is
+//! `ingle_sim::trace`, which `benches/replay` uses, too.
 //!
 //! rec: share of the prompt tokens that were computed. Times to the first token are seconds. skew: most over mean in
 //! flight. moves: turns that left their session's last machine. x: over the plain hash; + rec: points above its.
@@ -20,92 +14,77 @@
 #![allow(clippy::cast_possible_truncation, reason = "tokens, blocks and milliseconds of a trace")]
 
 mod cells;
-mod figures;
-mod gateways;
-mod machine;
-mod oracle;
-mod simulation;
+mod gateway;
+mod run;
 mod table;
-mod trace;
-mod workload;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Parser;
+use ingle_sim::trace::{Line, Synthetic, Workload, calibrate, read_file};
+
 use cells::{Cell, Kind};
-use figures::Figures;
-use gateways::Gateways;
-use oracle::{Oracle, calibrate};
-use simulation::{Scene, play};
+use run::Run;
 use table::Row;
-use trace::Line;
-use workload::Workload;
+
+/// Simulates ingle's policies on a trace.
+#[derive(Debug, Parser)]
+#[command(name = "policies")]
+struct Options {
+    /// A trace in the Mooncake format; without it one of the same shape is made up.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// Each decides branches, jitter, session ids and the splitter; figures are of all of them together.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3])]
+    seeds: Vec<u64>,
+    /// Only cells whose name contains one of these.
+    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
+    only: Option<Vec<String>>,
+    /// What cargo adds to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let options = match Options::parse(&args) {
-        Ok(options) => options,
+    let options = Options::parse();
+    let lines = match options.lines() {
+        Ok(lines) => lines,
         Err(why) => {
-            println!("{why}\nusage: [--trace FILE] [--seeds N,N] [--only TEXT,TEXT]");
+            eprintln!("{why}");
             return ExitCode::from(2);
         }
     };
     let mut scales: HashMap<String, f64> = HashMap::new();
     let mut rows = Vec::new();
     table::head();
-    for cell in cells::all() {
-        if !options.only.is_empty() && !options.only.iter().any(|only| cell.name.contains(only)) {
-            continue;
-        }
-        let scale = scales
-            .entry(format!("{:?} {}", cell.machines, cell.load))
-            .or_insert_with(|| calibrate(&Workload::new(&options.lines, options.seeds[0]), &cell.machines, cell.load));
-        let figures = Kind::ALL.map(|kind| (kind, run(kind, &cell, *scale, &options))).to_vec();
-        rows.push(Row { cell, figures });
-        rows.last().into_iter().for_each(table::print);
+    for cell in cells::all().into_iter().filter(|cell| options.wants(cell)) {
+        let calibrated = || calibrate(&Workload::new(&lines, options.seeds[0]), &cell.machines, cell.load).scale;
+        let scale = *scales.entry(format!("{:?} {}", cell.machines, cell.load)).or_insert_with(calibrated);
+        let workload = |seed| (seed, Workload::new(&lines, seed).scaled(scale));
+        let workloads: Vec<(u64, Workload)> = options.seeds(&cell).map(workload).collect();
+        let row = Row { runs: Kind::ALL.map(|kind| (kind, Run::of(kind, &cell, &workloads))), cell };
+        table::print(&row);
+        rows.push(row);
     }
     table::verdict(&rows);
     ExitCode::SUCCESS
 }
 
-/// The mean over the seeds. Of an outage few sessions can tell: it takes four times as many.
-fn run(kind: Kind, cell: &Cell, scale: f64, options: &Options) -> Figures {
-    let run = |seed: u64| {
-        let workload = Workload::new(&options.lines, seed);
-        let scene = Scene { machines: cell.machines.clone(), scale, outage: cell.outage, poll: cell.poll };
-        let outcome = match kind {
-            Kind::Oracle => play(&workload, &scene, &mut Oracle { lines: &options.lines }),
-            _ => play(&workload, &scene, &mut Gateways::new(kind, cell, &workload)),
-        };
-        Figures::of(&workload, &outcome, &Gateways::homes(cell, &workload))
-    };
-    let more = if cell.outage { 4 } else { 1 };
-    let seeds = options.seeds.iter().flat_map(|seed| (0..more).map(move |i| seed + 1000 * i));
-    Figures::mean(&seeds.map(run).collect::<Vec<_>>())
-}
-
-struct Options {
-    lines: Vec<Line>,
-    seeds: Vec<u64>,
-    only: Vec<String>,
-}
-
 impl Options {
-    fn parse(args: &[String]) -> Result<Options, String> {
-        let (mut trace, mut seeds, mut only) = (None, vec![1, 2, 3], Vec::new());
-        for pair in args.chunks(2) {
-            let [name, value] = pair else { return Err(format!("{} needs a value", pair[0])) };
-            match name.as_str() {
-                "--trace" => trace = Some(trace::read(value.as_ref())?),
-                "--seeds" => {
-                    let seed = |text: &str| text.parse().map_err(|_| format!("{text} is no seed"));
-                    seeds = value.split(',').map(seed).collect::<Result<_, _>>()?;
-                }
-                "--only" => only = value.split(',').map(str::to_owned).collect(),
-                _ => return Err(format!("no option {name}")),
-            }
-        }
-        let lines = trace.unwrap_or_else(|| trace::synthetic(6000, &mut fastrand::Rng::with_seed(1)));
-        Ok(Options { lines, seeds, only })
+    fn lines(&self) -> Result<Vec<Line>, String> {
+        let Some(path) = &self.trace else { return Ok(Synthetic { requests: 6_000, seed: 1 }.lines()) };
+        read_file(path, usize::MAX).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn wants(&self, cell: &Cell) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|text| cell.name.contains(text)))
+    }
+
+    /// Of an outage few sessions can tell: it takes four times as many.
+    fn seeds(&self, cell: &Cell) -> impl Iterator<Item = u64> {
+        let more = if cell.outage { 4 } else { 1 };
+        self.seeds.iter().flat_map(move |seed| (0..more).map(move |i| seed + 1000 * i))
     }
 }

@@ -1,28 +1,28 @@
 //! The figures, side by side, and what they must show.
 
 use crate::cells::{Cell, Kind};
-use crate::figures::Figures;
+use crate::run::Run;
 
-/// The figures of a cell, by policy.
+/// What came of a cell, by policy.
 pub(crate) struct Row {
     pub(crate) cell: Cell,
-    pub(crate) figures: Vec<(Kind, Figures)>,
+    pub(crate) runs: [(Kind, Run); Kind::ALL.len()],
 }
 
 impl Row {
-    fn of(&self, kind: Kind) -> &Figures {
-        self.figures.iter().find(|(other, _)| *other == kind).map_or(&self.figures[0].1, |(_, figures)| figures)
+    fn of(&self, kind: Kind) -> &Run {
+        self.runs.iter().find(|(other, _)| *other == kind).map_or(&self.runs[0].1, |(_, run)| run)
     }
 
     /// Mean and 99th percentile over the plain hash's.
     fn ratios(&self, kind: Kind) -> (f64, f64) {
-        let (own, hash) = (self.of(kind).first_token, self.of(Kind::Hash).first_token);
+        let (own, hash) = (self.of(kind).all.first_token, self.of(Kind::Hash).all.first_token);
         (own.mean / hash.mean, own.p99 / hash.p99)
     }
 
     /// Points of recompute above the plain hash's.
     fn recompute(&self, kind: Kind) -> f64 {
-        100.0 * (self.of(kind).recomputed - self.of(Kind::Hash).recomputed)
+        100.0 * (self.of(kind).all.recomputed() - self.of(Kind::Hash).all.recomputed())
     }
 }
 
@@ -34,27 +34,27 @@ pub(crate) fn head() {
 }
 
 pub(crate) fn print(row: &Row) {
-    for (kind, figures) in &row.figures {
-        let (ttft, (mean, p99)) = (figures.first_token, row.ratios(*kind));
+    for (kind, run) in &row.runs {
+        let (ttft, (mean, p99)) = (run.all.first_token, row.ratios(*kind));
         print!(
             "{:<36} {:<12} {:>6.3} {:>7.2} {:>6.2} ",
             row.cell.name,
             kind.name(),
-            figures.recomputed,
+            run.all.recomputed(),
             ttft.mean,
             ttft.p50
         );
-        print!("{:>6.2} {:>7.2} {:>5.2} {:>6.0}  ", ttft.p90, ttft.p99, figures.skew, figures.moves);
+        print!("{:>6.2} {:>7.2} {:>5.2} {:>6.0}  ", ttft.p90, ttft.p99, run.all.skew, run.moves);
         println!("{mean:>6.2} {p99:>6.2} {:>+6.1}", row.recompute(*kind));
         if row.cell.outage {
-            let (down, after) = (figures.down, figures.after);
+            let (down, after) = (run.down.first_token, run.back.first_token);
             println!(
                 "    while it is down: mean {:.2}, p99 {:.2}; after: mean {:.2}, p99 {:.2}; first turns back recompute {:.2}",
                 down.mean,
                 down.p99,
                 after.mean,
                 after.p99,
-                figures.back()
+                run.displaced.recomputed()
             );
         }
     }
@@ -66,7 +66,7 @@ pub(crate) fn verdict(rows: &[Row]) {
     let plain = |row: &Row| row.cell.name.split(' ').count() == 4;
     let one = |row: &Row| plain(row) && row.cell.gateways == 1;
     let at = |row: &Row, load: f64| (row.cell.load - load).abs() < 1e-9;
-    let usual = |row: &Row| row.cell.machines.len() == 8 && row.cell.machines[0].blocks == 3000 && at(row, 0.75);
+    let usual = |row: &Row| row.cell.machines.len() == 8 && row.cell.machines[0].cache_blocks == 3000 && at(row, 0.75);
     let three = |row: &Row| plain(row) && row.cell.gateways == 3;
     let least = Kind::LeastTtft;
     let outage = |row: &Row| row.cell.outage && row.cell.gateways == 1;
@@ -91,8 +91,8 @@ pub(crate) fn verdict(rows: &[Row]) {
         worst(&|r| (r.cell.gateways == 3).then(|| r.ratios(least).0)),
     );
     say("bounded hash: mean, x plain hash", 0.85, worst(&|r| (one(r) && usual(r)).then(|| r.ratios(Kind::Bounded).0)));
-    let down = |r: &Row| r.of(least).down.p99 / r.of(Kind::Hash).down.p99;
+    let down = |r: &Row| r.of(least).down.first_token.p99 / r.of(Kind::Hash).down.first_token.p99;
     say("one backend down: p99, x plain hash", 0.6, worst(&|r| outage(r).then(|| down(r))));
-    let back = |r: &Row| r.of(least).back() / r.of(Kind::Hash).back();
+    let back = |r: &Row| r.of(least).displaced.recomputed() / r.of(Kind::Hash).displaced.recomputed();
     say("first turns after its return: recompute, x snapping back", 0.75, worst(&|r| outage(r).then(|| back(r))));
 }

@@ -24,11 +24,10 @@ mod run;
 mod table;
 mod weather;
 
-use std::io::BufReader;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use ingle_sim::trace::{Calibration, Line, Synthetic, Workload, calibrate, read};
+use ingle_sim::trace::{Calibration, Line, Synthetic, Workload, calibrate, read_file};
 
 use options::Options;
 use run::{Result, Run};
@@ -74,7 +73,7 @@ async fn bench(options: &Options) -> Result<bool> {
 fn workloads(options: &Options, lines: &[Line], load: f64) -> Vec<(Workload, Calibration)> {
     let of = |seed: &u64| {
         let workload = Workload::new(lines, *seed);
-        let calibration = calibrate(&workload, options.model(), options.backends, load);
+        let calibration = calibrate(&workload, &options.models(), load);
         (workload.scaled(calibration.scale), calibration)
     };
     options.seeds.iter().map(of).collect()
@@ -84,9 +83,7 @@ fn trace(options: &Options) -> Result<Vec<Line>> {
     let Some(path) = &options.trace else {
         return Ok(Synthetic { requests: options.requests.unwrap_or(6_000), seed: 1 }.lines());
     };
-    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let file = std::fs::File::open(path).map_err(|error| told(&error))?;
-    read(BufReader::new(file), options.requests.unwrap_or(usize::MAX)).map_err(|error| told(&error))
+    read_file(path, options.requests.unwrap_or(usize::MAX)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The allocator of the `ingle` binary: the harness must not be what is slow.

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use ingle_sim::trace::figures::Figures;
-use ingle_sim::trace::{Calibration, Oracle, Outage, Outcome, Pinned, Policy, Simulation, Workload};
+use ingle_sim::trace::{Calibration, Oracle, Outage, Outcome, Phase, Pinned, Policy, Simulation, Workload};
 
 use super::displaced::Homes;
 use super::options::{Options, Scenario};
 use super::roles::{Kind, Setup};
-use super::run::{Phase, Run};
+use super::run::Run;
 
 /// A line for each role without a proxy.
 pub(crate) fn of(options: &Options, scenario: Scenario, workloads: &[(Workload, Calibration)], runs: &[Run]) -> String {
@@ -43,5 +43,5 @@ fn simulated(kind: Kind, options: &Options, scenario: Scenario, seed: u64, workl
         _ => Box::new(Pinned { order: move |session: &str| homes.order(session) }),
     };
     let outage = (scenario == Scenario::Failure).then(|| Outage::middle_third(workload));
-    Simulation::new(workload, options.model(), options.backends, outage, seed).run(&mut [policy]).outcomes
+    Simulation::new(workload, &options.models(), outage, seed).run(&mut [policy]).outcomes
 }

@@ -140,6 +140,11 @@ impl Options {
         Model { prefill_rate: self.prefill, decode_rate: self.decode, slots: self.slots, cache_blocks: self.cache }
     }
 
+    /// By backend.
+    pub(crate) fn models(&self) -> Vec<Model> {
+        vec![self.model(); self.backends]
+    }
+
     pub(crate) fn fleet(&self) -> FleetConfig {
         FleetConfig {
             model: self.model(),

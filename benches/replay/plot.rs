@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use ingle_sim::trace::Phase;
+
 use super::options::{Options, Scenario};
 use super::roles::{BASELINE, Kind};
-use super::run::{Phase, Run};
+use super::run::Run;
 
 /// Two columns of horizontal bars, mean and 99th percentile, the shortest mean first. Bars longer than three times the
 /// plain hash's are cut.

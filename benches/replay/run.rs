@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use ingle_sim::trace::figures::{Figures, Moves, Summary};
 use ingle_sim::trace::{
-    Calibration, Fleet, Oracle, Outage, Outcome, Pinned, Player, PlayerConfig, Policy, Target, Workload,
+    Calibration, Displaced, Fleet, Oracle, Outage, Outcome, Phase, Pinned, Player, PlayerConfig, Policy, Target,
+    Workload,
 };
 
-use super::displaced::{self, Displaced, Homes};
+use super::displaced::{self, Homes};
 use super::options::{Options, Scenario};
 use super::roles::{self, Kind, Role, Setup};
 use super::weather::{Shares, Weather};
@@ -31,14 +32,6 @@ pub(crate) struct Play {
     pub(crate) moves: Moves,
     pub(crate) lateness: Summary,
     pub(crate) shares: Shares,
-}
-
-/// A part of a failure.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    All,
-    Down,
-    Back,
 }
 
 /// All roles, in turn for each seed: what drifts on the machine drifts for all.
@@ -127,14 +120,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 impl Run {
     /// The figures of all plays together.
     pub(crate) fn figures(&self, phase: Phase) -> Figures {
-        let outcomes = self.plays.iter().flat_map(|play| {
-            play.outcomes.iter().filter(move |outcome| match (phase, play.outage) {
-                (Phase::All, _) | (_, None) => true,
-                (Phase::Down, Some(outage)) => (outage.from..outage.to).contains(&outcome.sent),
-                (Phase::Back, Some(outage)) => outcome.sent >= outage.to,
-            })
-        });
-        Figures::of(outcomes)
+        let turns = self.plays.iter().flat_map(|play| play.outcomes.iter().map(move |turn| (turn, play.outage)));
+        Figures::of(turns.filter(|(turn, outage)| phase.has(turn, *outage)).map(|(turn, _)| turn))
     }
 
     /// Whether a request failed, other than by losing its stream with a backend.

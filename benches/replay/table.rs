@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use ingle_sim::trace::figures::Figures;
-use ingle_sim::trace::{Calibration, Line, Workload};
+use ingle_sim::trace::{Calibration, Line, Phase, Workload};
 
 use super::noise;
 use super::options::{Options, Scenario};
 use super::others;
 use super::roles::BASELINE;
-use super::run::{Phase, Run};
+use super::run::Run;
 
 /// What was replayed on what.
 pub(crate) fn preamble(options: &Options, lines: &[Line]) -> String {

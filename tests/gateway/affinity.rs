@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ingle_sim::load::{LoadConfig, LoadRun, UrlChoice};
 
 use crate::client::Req;
-use crate::harness::{Setup, sims};
+use crate::harness::{Gateway, Setup, sims};
 use crate::scripted::Scripted;
 
 #[tokio::test]
@@ -50,12 +50,7 @@ async fn another_seed_is_another_placement() {
 
 #[tokio::test]
 async fn shares_follow_the_weights() {
-    let backends = [Scripted::ok("a").await, Scripted::ok("b").await, Scripted::ok("c").await];
-    let mut setup = Setup::new();
-    for (backend, (name, weight)) in backends.iter().zip([("a", 1), ("b", 3), ("c", 6)]) {
-        setup = setup.backend_with(name, &backend.url(), &format!("weight: {weight}"));
-    }
-    let gateway = setup.start().await;
+    let (backends, gateway) = weighted().await;
     let mut client = gateway.client().await;
     for i in 0..2000 {
         assert_eq!(client.send(&Req::get("/v1/models").session(&format!("user-{i}"))).await.affinity(), "home");
@@ -69,12 +64,7 @@ async fn shares_follow_the_weights() {
 
 #[tokio::test]
 async fn requests_without_a_session_take_turns_exactly() {
-    let backends = [Scripted::ok("a").await, Scripted::ok("b").await, Scripted::ok("c").await];
-    let mut setup = Setup::new();
-    for (backend, (name, weight)) in backends.iter().zip([("a", 1), ("b", 3), ("c", 6)]) {
-        setup = setup.backend_with(name, &backend.url(), &format!("weight: {weight}"));
-    }
-    let gateway = setup.start().await;
+    let (backends, gateway) = weighted().await;
     let mut client = gateway.client().await;
     for _ in 0..200 {
         assert_eq!(client.send(&Req::get("/v1/models")).await.affinity(), "balanced");
@@ -108,4 +98,14 @@ async fn the_next_tier_serves_only_while_nobody_of_the_first_is_available() {
     for req in &reqs {
         assert_eq!(gateway.send(req).await.backend(), "a");
     }
+}
+
+/// A gateway for three backends of weights 1, 3 and 6.
+async fn weighted() -> ([Scripted; 3], Gateway) {
+    let backends = [Scripted::ok("a").await, Scripted::ok("b").await, Scripted::ok("c").await];
+    let mut setup = Setup::new();
+    for (backend, (name, weight)) in backends.iter().zip([("a", 1), ("b", 3), ("c", 6)]) {
+        setup = setup.backend_with(name, &backend.url(), &format!("weight: {weight}"));
+    }
+    (backends, setup.start().await)
 }

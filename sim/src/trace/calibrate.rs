@@ -18,10 +18,10 @@ pub struct Calibration {
 /// until the last arrival; or with answers, where slots are scarcer. The oracle recomputes some more when it is
 /// busier, so it takes a few simulations.
 #[must_use]
-pub fn calibrate(workload: &Workload, model: Model, machines: usize, load: f64) -> Calibration {
+pub fn calibrate(workload: &Workload, machines: &[Model], load: f64) -> Calibration {
     let mut found = Calibration { scale: 1.0, load: 0.0 };
     for _ in 0..ROUNDS {
-        found.load = oracle_load(&workload.scaled(found.scale), model, machines);
+        found.load = oracle_load(&workload.scaled(found.scale), machines);
         if (found.load / load - 1.0).abs() < CLOSE_ENOUGH {
             break;
         }
@@ -30,13 +30,16 @@ pub fn calibrate(workload: &Workload, model: Model, machines: usize, load: f64) 
     found
 }
 
-fn oracle_load(workload: &Workload, model: Model, machines: usize) -> f64 {
+fn oracle_load(workload: &Workload, machines: &[Model]) -> f64 {
     let mut oracle: [Box<dyn Policy>; 1] = [Box::new(Oracle)];
-    let finished = Simulation::new(workload, model, machines, None, 0).run(&mut oracle);
-    let available = machines as f64 * workload.duration();
+    let finished = Simulation::new(workload, machines, None, 0).run(&mut oracle);
     let generated: f64 = workload.turns.iter().map(|turn| f64::from(turn.output)).sum();
-    let slots = (finished.busy + generated / model.decode_rate) / model.slots.max(1) as f64;
-    finished.busy.max(slots) / available
+    let slots = |model: &Model| model.slots.max(1) as f64;
+    let all_slots: f64 = machines.iter().map(slots).sum();
+    let decode_rate: f64 = machines.iter().map(|model| slots(model) * model.decode_rate).sum();
+    // Seconds that it takes all machines together, of prefill and of slots.
+    let prefill = finished.busy / machines.len() as f64;
+    prefill.max(finished.busy / all_slots + generated / decode_rate) / workload.duration()
 }
 
 const ROUNDS: usize = 8;
@@ -58,7 +61,7 @@ mod tests {
         let workload = Workload::new(&(0..600).map(line).collect::<Vec<_>>(), 1);
         // 600 prompts of 4,096 tokens are 307 s of prefill; two machines, 300 s: a load of 0.51 as it is.
         for load in [0.3, 0.9] {
-            let found = calibrate(&workload, Model::default(), 2, load);
+            let found = calibrate(&workload, &[Model::default(); 2], load);
             assert!((found.load / load - 1.0).abs() < 0.01, "{found:?}");
             assert!((found.scale - 0.51 / load).abs() < 0.05, "{found:?}");
         }

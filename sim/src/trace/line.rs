@@ -1,7 +1,9 @@
 //! One request of a trace.
 
 use std::fmt;
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +68,14 @@ pub fn read(input: impl BufRead, limit: usize) -> Result<Vec<Line>, TraceError> 
     }
     lines.sort_by_key(|line| line.timestamp);
     Ok(lines)
+}
+
+/// Reads a trace from a file, as [`read`] does.
+///
+/// # Errors
+/// As [`read`]'s, and when the file cannot be opened.
+pub fn read_file(path: &Path, limit: usize) -> Result<Vec<Line>, TraceError> {
+    read(BufReader::new(File::open(path).map_err(TraceError::Io)?), limit)
 }
 
 fn parse(text: &str) -> Result<Line, String> {

@@ -5,6 +5,7 @@
 //! - [`Workload`]: the turns, at their times, with sizes of bodies;
 //! - [`Machine`]: one backend on the clock of the trace: serial prefill, slots, LRU of blocks;
 //! - [`Simulation`]: a workload on a fleet of machines, placed by a [`Policy`], without sockets or waiting;
+//! - [`Outage`], [`Phase`], [`Displaced`]: a machine that fails meanwhile, before and after, and whom it drove from home;
 //! - [`Oracle`], [`RoundRobin`], [`Pinned`]: policies; [`calibrate`]: how fast a trace must run for a wanted load;
 //! - [`Summary`](figures::Summary), [`figures`]: mean, percentiles, moves;
 //! - [`Fleet`], [`Player`]: the same machines behind real sockets, in compressed time, and the client that plays the
@@ -13,10 +14,12 @@
 //! Times are seconds of the trace as `f64`, from the beginning of a replay; sizes are tokens unless it says bytes.
 
 mod calibrate;
+mod displaced;
 pub mod figures;
 mod fleet;
 mod line;
 mod machine;
+mod outage;
 mod player;
 mod policy;
 pub mod sessions;
@@ -25,11 +28,13 @@ mod synthetic;
 mod workload;
 
 pub use calibrate::{Calibration, calibrate};
+pub use displaced::Displaced;
 pub use fleet::{Fleet, FleetConfig, Head};
-pub use line::{BLOCK_TOKENS, Line, TraceError, read};
+pub use line::{BLOCK_TOKENS, Line, TraceError, read, read_file};
 pub use machine::{Job, Machine, Model, Step};
+pub use outage::{Outage, Phase};
 pub use player::{Player, PlayerConfig, Target};
 pub use policy::{Ask, Oracle, Pinned, Policy, RoundRobin};
-pub use simulation::{Outage, Outcome, Simulation};
+pub use simulation::{Finished, Outcome, Simulation};
 pub use synthetic::Synthetic;
 pub use workload::{Turn, Workload};

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep_until};
 use self::client::{Client, Failure};
 use super::figures::{Summary, skew};
 use super::fleet::Fleet;
+use super::outage::Outage;
 use super::policy::{Ask, Policy};
-use super::simulation::{Outage, Outcome};
+use super::simulation::Outcome;
 use super::workload::Workload;
 
 /// How a workload is played.
@@ -221,8 +222,8 @@ mod tests {
     async fn over_sockets_comes_what_the_simulation_says() {
         let workload = workload();
         let model = config(Head::AtOnce, 20.0).model;
-        let mut simulated =
-            Simulation::new(&workload, model, 3, None, 1).run(&mut [Box::new(Pinned { order: by_session })]).outcomes;
+        let simulation = Simulation::new(&workload, &[model; 3], None, 1);
+        let mut simulated = simulation.run(&mut [Box::new(Pinned { order: by_session })]).outcomes;
         simulated.sort_by_key(|outcome| outcome.index);
         for head in [Head::WithFirstToken, Head::AtOnce] {
             let outcomes = play(head, 20.0, None).await;

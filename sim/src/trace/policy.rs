@@ -34,6 +34,9 @@ pub trait Policy {
 
     /// A machine died, or is back.
     fn changed(&mut self, _machine: usize, _alive: bool, _now: f64) {}
+
+    /// It is time to ask the machines for their load; only where [`Simulation::polled`](super::Simulation::polled) is.
+    fn polled(&mut self, _machines: &[Machine], _now: f64) {}
 }
 
 /// The machine with the least expected time to the first token: knows all queues and caches. Greedy: it does not see

@@ -4,28 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 use super::machine::{Job, Machine, Model, Step};
+use super::outage::Outage;
 use super::policy::{Ask, Policy};
 use super::workload::{Turn, Workload};
-
-/// A machine that dies and comes back cold.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outage {
-    /// Which machine.
-    pub machine: usize,
-    /// When it dies, in seconds.
-    pub from: f64,
-    /// When it is back.
-    pub to: f64,
-}
-
-impl Outage {
-    /// Machine 0 dies after a third of the workload and is back after two thirds.
-    #[must_use]
-    pub fn middle_third(workload: &Workload) -> Self {
-        let duration = workload.duration();
-        Self { machine: 0, from: duration / 3.0, to: duration * 2.0 / 3.0 }
-    }
-}
 
 /// What became of a turn.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +40,8 @@ pub struct Simulation<'a> {
     machines: Vec<Machine>,
     alive: Vec<bool>,
     outage: Option<Outage>,
+    /// Seconds between two polls, if machines are polled.
+    poll: Option<f64>,
     events: BinaryHeap<Reverse<Event>>,
     children: Vec<Vec<usize>>,
     under_way: HashMap<u64, UnderWay>,
@@ -85,18 +68,20 @@ enum Kind {
     /// Something may be due at a machine.
     Machine(usize),
     Turn(usize),
+    Poll,
 }
 
 impl<'a> Simulation<'a> {
-    /// `count` machines of one model. `seed` decides which gateway takes which request.
+    /// A machine of each model. `seed` decides which gateway takes which request.
     #[must_use]
-    pub fn new(workload: &'a Workload, model: Model, count: usize, outage: Option<Outage>, seed: u64) -> Self {
+    pub fn new(workload: &'a Workload, models: &[Model], outage: Option<Outage>, seed: u64) -> Self {
         let children = workload.children();
         let mut simulation = Self {
             workload,
-            machines: (0..count).map(|_| Machine::new(model)).collect(),
-            alive: vec![true; count],
+            machines: models.iter().map(|model| Machine::new(*model)).collect(),
+            alive: vec![true; models.len()],
             outage,
+            poll: None,
             events: BinaryHeap::new(),
             children,
             under_way: HashMap::new(),
@@ -113,6 +98,14 @@ impl<'a> Simulation<'a> {
         simulation
     }
 
+    /// The machines are asked for their load every so many seconds: see [`Policy::polled`].
+    #[must_use]
+    pub fn polled(mut self, every: f64) -> Self {
+        self.poll = Some(every);
+        self.at(every, Kind::Poll);
+        self
+    }
+
     /// Plays it to its end. Outcomes are in the order of their ends.
     #[must_use]
     pub fn run(mut self, gateways: &mut [Box<dyn Policy + '_>]) -> Finished {
@@ -122,13 +115,14 @@ impl<'a> Simulation<'a> {
                 Kind::Machine(machine) => self.advance(machine, event.at, gateways),
                 Kind::Died => self.died(event.at, gateways),
                 Kind::Back => self.back(event.at, gateways),
+                Kind::Poll => self.poll(event.at, gateways),
             }
         }
         Finished { busy: self.machines.iter().map(Machine::busy).sum(), outcomes: self.outcomes }
     }
 
     fn send(&mut self, index: usize, now: f64, gateways: &mut [Box<dyn Policy + '_>]) {
-        (0..self.machines.len()).for_each(|machine| self.advance(machine, now, gateways));
+        self.advance_all(now, gateways);
         let turn = &self.workload.turns[index];
         let in_flight: Vec<usize> = self.machines.iter().map(Machine::in_flight).collect();
         let outcome = Outcome::sent(index, turn, now, super::figures::skew(&in_flight));
@@ -146,6 +140,10 @@ impl<'a> Simulation<'a> {
         self.under_way.insert(job.id, under_way);
         self.machines[machine].arrive(job, now);
         self.wake(machine);
+    }
+
+    fn advance_all(&mut self, now: f64, gateways: &mut [Box<dyn Policy + '_>]) {
+        (0..self.machines.len()).for_each(|machine| self.advance(machine, now, gateways));
     }
 
     fn advance(&mut self, machine: usize, now: f64, gateways: &mut [Box<dyn Policy + '_>]) {
@@ -204,6 +202,16 @@ impl<'a> Simulation<'a> {
         let Some(Outage { machine, .. }) = self.outage else { return };
         self.alive[machine] = true;
         gateways.iter_mut().for_each(|gateway| gateway.changed(machine, true, now));
+    }
+
+    fn poll(&mut self, now: f64, gateways: &mut [Box<dyn Policy + '_>]) {
+        self.advance_all(now, gateways);
+        gateways.iter_mut().for_each(|gateway| gateway.polled(&self.machines, now));
+        if let Some(every) = self.poll
+            && self.outcomes.len() < self.workload.turns.len()
+        {
+            self.at(now + every, Kind::Poll);
+        }
     }
 
     fn wake(&mut self, machine: usize) {
@@ -271,6 +279,9 @@ impl Ord for Event {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
     use crate::trace::{Line, Oracle, Pinned, RoundRobin};
 
@@ -283,7 +294,7 @@ mod tests {
 
     fn run(lines: &[Line], machines: usize, outage: Option<Outage>, policy: impl Policy + 'static) -> Vec<Outcome> {
         let workload = Workload::new(lines, 1);
-        Simulation::new(&workload, MODEL, machines, outage, 1).run(&mut [Box::new(policy)]).outcomes
+        Simulation::new(&workload, &vec![MODEL; machines], outage, 1).run(&mut [Box::new(policy)]).outcomes
     }
 
     #[test]
@@ -323,5 +334,35 @@ mod tests {
         let mut seen: Vec<usize> = outcomes.iter().map(|outcome| outcome.index).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_machine_is_as_fast_as_its_model() {
+        let workload = Workload::new(&[line(0, vec![0, 1], 1), line(0, vec![0, 2], 1)], 1);
+        let models = [MODEL, Model { prefill_rate: 256.0, ..MODEL }];
+        let outcomes =
+            Simulation::new(&workload, &models, None, 1).run(&mut [Box::new(RoundRobin::default())]).outcomes;
+        let first_token = |machine| outcomes.iter().find(|o| o.machine == Some(machine)).unwrap().first_token;
+        assert_eq!((first_token(0), first_token(1)), (Some(2.0), Some(4.0)));
+    }
+
+    #[test]
+    fn polls_come_as_often_as_was_said_until_the_last_end() {
+        struct Poller(Rc<RefCell<Vec<(f64, usize)>>>);
+        impl Policy for Poller {
+            fn place(&mut self, _: &Ask<'_>, _: &[Machine], _: &[bool]) -> usize {
+                0
+            }
+            fn polled(&mut self, machines: &[Machine], now: f64) {
+                self.0.borrow_mut().push((now, machines[0].in_flight()));
+            }
+        }
+        let workload = Workload::new(&[line(0, vec![0, 1], 10)], 1);
+        let seen = Rc::default();
+        let poller = Poller(Rc::clone(&seen));
+        let run = Simulation::new(&workload, &[MODEL], None, 1).polled(5.0).run(&mut [Box::new(poller)]);
+        let expected: Vec<(f64, usize)> =
+            [5.0, 10.0, 15.0].map(|at| (at, usize::from(at < run.outcomes[0].end))).to_vec();
+        assert_eq!(*seen.borrow(), expected);
     }
 }
