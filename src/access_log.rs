@@ -35,6 +35,8 @@ pub struct Line<'a> {
     pub backend: Option<&'a str>,
     /// What became of the affinity.
     pub affinity: Option<&'static str>,
+    /// Why it is not at home, or not where its session was.
+    pub reason: Option<&'static str>,
     /// How many backends were tried, each try counted.
     pub attempts: u32,
     /// The request's body.
@@ -99,13 +101,14 @@ fn json(line: &Line<'_>) -> String {
 fn human(line: &Line<'_>) -> String {
     let first_byte = line.first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
     let mut text = format!(
-        "{} {} {} {} backend={} affinity={} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={:?}",
+        "{} {} {} {} backend={} affinity={}{} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={:?}",
         line.time,
         line.method,
         line.path.escape_debug(),
         line.status,
         line.backend.unwrap_or("-"),
         line.affinity.unwrap_or("-"),
+        line.reason.map_or_else(String::new, |reason| format!(" reason={reason}")),
         line.attempts,
         line.bytes_in,
         line.bytes_out,

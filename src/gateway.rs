@@ -3,6 +3,7 @@
 mod orders;
 mod past;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 pub use orders::{Order, Orders};
 
 use crate::access_log::AccessLog;
+use crate::certificates::{Certificates, Prepared};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -24,6 +26,8 @@ pub struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     /// Everything that is counted.
     pub metrics: Metrics,
+    /// The certificates in force.
+    pub certificates: Certificates,
     /// The clock.
     pub clock: Clock,
     /// Where requests are logged.
@@ -60,14 +64,17 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// If the metrics can't be registered.
-    pub fn new(config: Config) -> prometheus::Result<Arc<Gateway>> {
-        let metrics = Metrics::new()?;
+    /// If the metrics can't be registered, or a certificate can't be used.
+    pub fn new(config: Config) -> io::Result<Arc<Gateway>> {
+        warn_of(&config);
+        let metrics = Metrics::new().map_err(io::Error::other)?;
+        let certificates = Certificates::new(&config, metrics.certificates.clone()).map_err(io::Error::other)?;
         let access_log = AccessLog::new(config.access_log);
         let snapshot = ArcSwap::from_pointee(Snapshot::new(config, &metrics));
         Ok(Arc::new(Gateway {
             snapshot,
             metrics,
+            certificates,
             clock: Clock::start(),
             access_log,
             connections: Gauge::default(),
@@ -82,11 +89,14 @@ impl Gateway {
         }))
     }
 
-    /// Puts another config in force, for all requests that begin from now on. What both configs name keeps its state.
-    pub fn reload(&self, config: Config) {
+    /// Puts another config in force, for all requests that begin from now on, and its certificates, for all
+    /// connections. What both configs name keeps its state.
+    pub fn reload(&self, config: Config, certificates: Prepared) {
+        warn_of(&config);
+        self.certificates.apply(certificates);
         self.access_log.set_format(config.access_log);
         let old = self.snapshot.load_full();
-        self.snapshot.store(Arc::new(old.rebuild(config, &self.metrics)));
+        self.snapshot.store(Arc::new(old.rebuild(config, &self.metrics, self.clock.now())));
         self.past.add(&old);
         self.reloaded.send_replace(());
     }
@@ -140,6 +150,13 @@ impl Gateway {
     /// From now on the gateway is about to end.
     pub fn leave(&self, why: Leaving) {
         self.leaving.store(why as u8, Ordering::Relaxed);
+    }
+}
+
+/// Tells what is allowed and yet perhaps not meant.
+fn warn_of(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("config: {warning}");
     }
 }
 

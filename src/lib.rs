@@ -9,15 +9,17 @@
 //!
 //! | part | what |
 //! |---|---|
+//! | [`tls`] | certificates and keys, from PEM to what rustls takes |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
-//! | [`clock`], [`access_log`] | the one clock of the process; one line for each request |
+//! | [`clock`], [`access_log`] | the one clock of the process, jitter; one line for each request |
 //! | [`metrics`] | every metric name, label and bucket |
-//! | [`link`] | the gateway's end of the wire to one backend: address, attempts under way, last error |
+//! | [`certificates`] | the certificates in force, of listeners and towards backends; they follow their files |
+//! | [`link`], [`watch`] | the gateway's end of the wire to one backend: address, attempts under way, last error; how well affinity works |
 //! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
 //! | [`reload`] | what a new config changes, and how many sessions it moves |
 //! | [`gateway`] | what the parts of the shell share |
-//! | [`proxy`], [`probe`], [`admin`] | traffic, through Pingora's phases; active checks; the admin listener |
+//! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
 //! | [`server`] | the life of the process: bind, serve, reload, drain, hand over |
 //! | [`cli`] | one file for each subcommand |
 //!
@@ -30,7 +32,7 @@
 //! - `core` has no tokio, no Pingora, no clock, no log and no metric: time comes in as an argument, facts go out as values;
 //! - placement knows no address, no health and no load: names, weights, priorities and the seed alone make an order, so
 //!   two gateways agree without talking; availability only filters it;
-//! - there is no table of sessions, but for those that are away from home, and that one is bounded;
+//! - no selection asks a table of sessions, but for those that are away from home; every table is bounded;
 //! - a session id is kept nowhere: a [`core::SessionKey`] is its hash, so no log, label or page can show it;
 //! - nothing is counted at the end of a request by a hook, which may not be called: guards count when they drop;
 //! - no response is buffered, and no request goes to a second backend once a byte of a response reached the client;
@@ -41,6 +43,7 @@
 
 pub mod access_log;
 pub mod admin;
+pub mod certificates;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -52,4 +55,7 @@ pub mod probe;
 pub mod proxy;
 pub mod reload;
 pub mod server;
+pub mod signals;
 pub mod snapshot;
+pub mod tls;
+pub mod watch;

@@ -4,16 +4,25 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod certificates;
 mod families;
 mod labels;
+mod overload;
+mod signals;
+mod watch;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase, RetryReason};
+pub use overload::QueueExit;
+pub use watch::WatchMetrics;
 
-use crate::core::usage::Usage;
-use crate::core::{Affinity, Backend, Cause, Pool, State, Transition};
+use crate::core::usage::{Tokens, Usage};
+use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
 use families::Families;
+use overload::{Exits, OverloadFamilies, Spills};
+use watch::WatchFamilies;
 
 /// All metric families of the gateway.
 pub struct Metrics {
@@ -30,8 +39,12 @@ pub struct Metrics {
     session_keys: IntCounterVec,
     displaced: IntGaugeVec,
     prompt_tokens: IntCounterVec,
+    watch: WatchFamilies,
+    overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// Certificates and their ends.
+    pub certificates: CertificateMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -40,6 +53,12 @@ pub struct Reloads {
     pub ok: IntCounter,
     /// The new file was bad; the old one stays in force.
     pub error: IntCounter,
+}
+
+impl Reloads {
+    fn new(family: &IntCounterVec) -> Reloads {
+        Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) }
+    }
 }
 
 impl Metrics {
@@ -54,10 +73,10 @@ impl Metrics {
         let gauge = |name: &str, help: &str, labels: &[&str]| families.gauge(name, help, labels);
         let histogram =
             |name: &str, help: &str, labels: &[&str], buckets: &[f64]| families.histogram(name, help, labels, buckets);
-        let build = gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build_info(&families)?;
         let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
+            certificates: CertificateMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",
@@ -112,7 +131,9 @@ impl Metrics {
                 "Prompt tokens as the backends report them, by whether they were in the KV cache",
                 &["pool", "backend", "affinity", "cached"],
             )?,
-            reloads: Reloads { ok: reloads.with_label_values(&["ok"]), error: reloads.with_label_values(&["error"]) },
+            watch: WatchFamilies::new(&families)?,
+            overload: OverloadFamilies::new(&families)?,
+            reloads: Reloads::new(&reloads),
             families,
         })
     }
@@ -134,6 +155,7 @@ impl Metrics {
                 ["false", "true"]
                     .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
             }),
+            exits: self.overload.exits(pool, name),
         }
     }
 
@@ -147,6 +169,8 @@ impl Metrics {
             session_headers: session_headers.iter().map(|name| self.session_keys.with_label_values(&[name])).collect(),
             session_none: self.session_keys.with_label_values(&["none"]),
             session_invalid: self.session_keys.with_label_values(&["invalid"]),
+            watch: self.watch.pool(pool),
+            spills: self.overload.spills(pool),
         }
     }
 
@@ -163,6 +187,7 @@ impl Metrics {
     /// Sets a backend's gauges to what it is now.
     pub fn look_at(&self, pool: &str, backend: &Backend) {
         let labels = &[pool, backend.name()];
+        self.overload.look_at(pool, backend);
         self.in_flight.with_label_values(labels).set(int(backend.in_flight()));
         self.healthy.with_label_values(labels).set(i64::from(backend.state().serves()));
         for state in State::ALL {
@@ -176,11 +201,12 @@ impl Metrics {
     pub fn render(&self, pool_name: &str, pool: &Pool) -> String {
         pool.members().iter().for_each(|member| self.look_at(pool_name, &member.backend));
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
+        self.overload.read(pool_name, pool);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.families.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
         }
-        String::from_utf8(text).unwrap_or_default()
+        String::from_utf8(text).unwrap_or_default() + &signals::render(pool_name, pool)
     }
 
     fn requests_of(&self, pool: &str, backend: &str) -> [[IntCounter; 5]; 6] {
@@ -196,6 +222,7 @@ pub struct BackendMetrics {
     duration: Histogram,
     first_byte: [Histogram; 6],
     prompt_tokens: [[IntCounter; 2]; 6],
+    exits: Exits,
 }
 
 impl BackendMetrics {
@@ -205,6 +232,11 @@ impl BackendMetrics {
         self.duration.observe(seconds);
     }
 
+    /// Counts a request that waited here for room.
+    pub fn queue_exit(&self, exit: QueueExit) {
+        self.exits.count(exit);
+    }
+
     /// Notes how long the first byte took.
     pub fn first_byte(&self, affinity: Affinity, seconds: f64) {
         self.first_byte[affinity as usize].observe(seconds);
@@ -212,16 +244,17 @@ impl BackendMetrics {
 
     /// Counts what the backend said of a prompt.
     pub fn usage(&self, affinity: Affinity, usage: Usage) {
+        let tokens = usage.tokens();
         let [computed, cached] = &self.prompt_tokens[affinity as usize];
-        computed.inc_by(usage.prompt.saturating_sub(usage.cached));
-        cached.inc_by(usage.cached);
+        computed.inc_by(tokens.prompt.saturating_sub(tokens.cached));
+        cached.inc_by(tokens.cached);
     }
 
     /// Prompt tokens since the start, all and cached ones.
     #[must_use]
-    pub fn prompt_tokens(&self) -> Usage {
+    pub fn prompt_tokens(&self) -> Tokens {
         let sum = |cached: usize| self.prompt_tokens.iter().map(|by_cached| by_cached[cached].get()).sum::<u64>();
-        Usage { prompt: sum(0) + sum(1), cached: sum(1) }
+        Tokens { prompt: sum(0) + sum(1), cached: sum(1) }
     }
 
     /// Client requests since the start with this outcome.
@@ -232,9 +265,9 @@ impl BackendMetrics {
 
     /// Prompt tokens since the start of requests with this outcome, all and cached ones.
     #[must_use]
-    pub fn prompt_tokens_of(&self, affinity: Affinity) -> Usage {
+    pub fn prompt_tokens_of(&self, affinity: Affinity) -> Tokens {
         let [computed, cached] = &self.prompt_tokens[affinity as usize];
-        Usage { prompt: computed.get() + cached.get(), cached: cached.get() }
+        Tokens { prompt: computed.get() + cached.get(), cached: cached.get() }
     }
 }
 
@@ -248,6 +281,9 @@ pub struct PoolMetrics {
     pub session_none: IntCounter,
     /// Requests whose session is no valid one.
     pub session_invalid: IntCounter,
+    /// How well affinity works.
+    pub watch: WatchMetrics,
+    spills: Spills,
 }
 
 impl PoolMetrics {
@@ -259,6 +295,11 @@ impl PoolMetrics {
     /// Counts a retry.
     pub fn retry(&self, reason: RetryReason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// Counts a session that was sent elsewhere because its place was too busy.
+    pub fn spill(&self, reason: Reason) {
+        self.spills.count(reason);
     }
 
     /// Counts a client that left.
@@ -296,6 +337,12 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
+}
+
+fn build_info(families: &Families) -> prometheus::Result<()> {
+    let info = families.gauge("ingle_build_info", "Always 1; the label is the version", &["version"])?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
 }
 
 fn int(n: usize) -> i64 {

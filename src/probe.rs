@@ -3,21 +3,25 @@
 //! Each backend has a task of its own, so one that hangs delays nobody, and a jitter, so that a fleet of gateways does
 //! not ask all at once. The checks are Pingora's; what they say goes into the same state machine as what traffic shows.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use http::Uri;
+use pingora::connectors::TransportConnector;
+use pingora::connectors::http::Connector;
+use pingora::prelude::{sleep, timeout};
 use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as Target;
-use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::health_check::{HealthCheck as _, HttpHealthCheck};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 
+use crate::certificates::connector_options;
+use crate::clock::Jitter;
 use crate::config::{self, Origin, ProbeKind};
 use crate::core::{Millis, Observation};
 use crate::gateway::Gateway;
-use crate::link::Link;
+use crate::link::{Link, describe as in_words};
 use crate::snapshot::Snapshot;
 
 /// The probing of all backends. It ends when this drops.
@@ -70,19 +74,19 @@ struct Probe {
     gateway: Arc<Gateway>,
     link: Weak<Link>,
     settings: config::HealthCheck,
-    check: Box<dyn HealthCheck + Send + Sync>,
-    jitter: RandomState,
+    check: Check,
+    jitter: Jitter,
 }
 
 impl Probe {
     fn new(gateway: &Arc<Gateway>, snapshot: &Snapshot, link: &Arc<Link>) -> Probe {
         let settings = snapshot.config.pool().health_check.clone();
         Probe {
-            check: check(&settings, link.address.origin()),
+            check: Check::new(&settings, link.address.origin()),
             settings,
             gateway: Arc::clone(gateway),
             link: Arc::downgrade(link),
-            jitter: RandomState::new(),
+            jitter: Jitter::default(),
         }
     }
 
@@ -97,15 +101,13 @@ impl Probe {
             }
             last = begun;
             first.take();
-            // The first pause is anything up to an interval: a round that began together must not stay together.
-            let share = if round == 0 { self.random(round) } else { 0.9 + 0.2 * self.random(round) };
-            let since = Instant::now();
+            let (since, pause) = (Instant::now(), self.jitter.pause(round));
             loop {
                 let Some((snapshot, _)) = self.place() else { return };
                 let interval = snapshot.config.pool().health_check.interval;
                 drop(snapshot);
                 tokio::select! {
-                    () = sleep_until(since + interval.mul_f64(share)) => break,
+                    () = sleep(interval.mul_f64(pause).saturating_sub(since.elapsed())) => break,
                     // There may be another interval now, or no such backend.
                     _ = reloads.changed() => {}
                 }
@@ -125,7 +127,7 @@ impl Probe {
         let Some((snapshot, member)) = self.place() else { return false };
         let (link, settings) = (&snapshot.links[member], &snapshot.config.pool().health_check);
         if self.settings != *settings {
-            self.check = check(settings, link.address.origin());
+            self.check = Check::new(settings, link.address.origin());
             self.settings = settings.clone();
         }
         let seen = match self.ask(link).await {
@@ -141,15 +143,15 @@ impl Probe {
                 Observation::ProbeFailed
             }
         };
-        snapshot.observe(member, seen, &self.gateway.metrics);
+        snapshot.observe(member, seen, &self.gateway.metrics, self.gateway.clock.now());
         true
     }
 
-    async fn ask(&self, link: &Link) -> pingora::Result<()> {
-        let timeout = self.settings.timeout;
+    async fn ask(&mut self, link: &Link) -> pingora::Result<()> {
+        let limit = self.settings.timeout;
         let asked = async {
             let address = resolved(link).await?;
-            let answer = self.check.check(&Target::new(&address.to_string())?).await;
+            let answer = self.check.ask(&self.gateway, link.address.origin(), address, limit).await;
             let Err(error) = answer else { return Ok(()) };
             if matches!(error.etype(), ErrorType::CustomCode(..)) {
                 return Err(error);
@@ -157,19 +159,14 @@ impl Probe {
             // A name may have several addresses, with nobody listening on some: `localhost` often has.
             link.address.failed(Some(address));
             match resolved(link).await? {
-                other if other != address => self.check.check(&Target::new(&other.to_string())?).await,
+                other if other != address => self.check.ask(&self.gateway, link.address.origin(), other, limit).await,
                 _ => Err(error),
             }
         };
-        match tokio::time::timeout(timeout, asked).await {
+        match timeout(limit, asked).await {
             Ok(answer) => answer,
-            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {timeout:?}")),
+            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
         }
-    }
-
-    /// A number in 0..1, another one each round.
-    fn random(&self, round: u64) -> f64 {
-        f64::from(u32::try_from(self.jitter.hash_one(round) >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
     }
 }
 
@@ -177,22 +174,43 @@ async fn resolved(link: &Link) -> pingora::Result<SocketAddr> {
     link.address.get().await.or_err(ErrorType::ConnectNoRoute, "can't resolve the backend's name")
 }
 
-fn check(settings: &config::HealthCheck, origin: &Origin) -> Box<dyn HealthCheck + Send + Sync> {
-    match settings.kind {
-        ProbeKind::Tcp => {
-            let mut check = TcpHealthCheck::new();
-            check.peer_template.options.connection_timeout = Some(settings.timeout);
-            check
+/// What is asked.
+enum Check {
+    Tcp(Box<TransportConnector>),
+    Http(Box<HttpHealthCheck>),
+}
+
+impl Check {
+    fn new(settings: &config::HealthCheck, origin: &Origin) -> Check {
+        if settings.kind == ProbeKind::Tcp {
+            return Check::Tcp(Box::new(TransportConnector::new(Some(connector_options()))));
         }
-        ProbeKind::Http => {
-            let mut check: HttpHealthCheck = HttpHealthCheck::new(&origin.authority(), false);
-            check.peer_template.options.connection_timeout = Some(settings.timeout);
-            check.peer_template.options.read_timeout = Some(settings.timeout);
-            // Config has seen that the path is one.
-            if let Ok(uri) = settings.path.parse::<Uri>() {
-                check.req.set_uri(uri);
+        let connector = Connector::new(Some(connector_options()));
+        let mut check: HttpHealthCheck = HttpHealthCheck::new_custom(&origin.authority(), false, connector);
+        // Config has seen that the path is one.
+        if let Ok(uri) = settings.path.parse::<Uri>() {
+            check.req.set_uri(uri);
+        }
+        Check::Http(Box::new(check))
+    }
+
+    /// A connection that opens includes its TLS handshake.
+    async fn ask(
+        &mut self,
+        gateway: &Gateway,
+        origin: &Origin,
+        address: SocketAddr,
+        timeout: Duration,
+    ) -> pingora::Result<()> {
+        let mut peer = gateway.certificates.peer(address, origin)?;
+        peer.options.connection_timeout = Some(timeout);
+        peer.options.read_timeout = Some(timeout);
+        match self {
+            Check::Tcp(connector) => connector.get_stream(&peer).await.map(drop),
+            Check::Http(check) => {
+                check.peer_template = peer;
+                check.check(&Target::new(&address.to_string())?).await
             }
-            Box::new(check)
         }
     }
 }
@@ -205,6 +223,6 @@ fn is_loading(error: &Error) -> bool {
 fn describe(error: &Error) -> String {
     match error.etype() {
         ErrorType::CustomCode(_, status) => format!("status {status}"),
-        kind => kind.as_str().to_owned(),
+        _ => in_words(error),
     }
 }

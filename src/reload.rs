@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::config::{Config, Errors};
+use crate::config::{Config, Errors, Listener};
 use crate::core::{Pool, SessionKey};
 use crate::snapshot::Snapshot;
 
@@ -19,8 +19,6 @@ pub struct Report {
     pub backends: Backends,
     /// All other keys whose values changed, as paths. Values are not told: some are secrets.
     pub keys: Vec<String>,
-    /// What of it does not reach everybody before the process is another one, in words.
-    pub until_upgrade: Vec<&'static str>,
     /// The sessions that get another home.
     pub sessions: Sessions,
 }
@@ -32,6 +30,8 @@ pub struct Listeners {
     pub added: Vec<SocketAddr>,
     /// Addresses that are not listened on any more.
     pub removed: Vec<SocketAddr>,
+    /// Addresses whose clients are met in another way from now on.
+    pub changed: Vec<SocketAddr>,
 }
 
 /// What becomes of backends.
@@ -107,10 +107,7 @@ impl Report {
     pub fn new(old: &Snapshot, new: &Snapshot) -> Report {
         let members = old.pool.members().len() + new.pool.members().len();
         let sample = u32::try_from(WORK / members.max(1)).unwrap_or(SAMPLE).min(SAMPLE);
-        let idle = |snapshot: &Snapshot| snapshot.config.limits.header_timeout;
-        let until_upgrade = (idle(old) != idle(new)).then_some(HTTP2_IDLE);
         Report {
-            until_upgrade: until_upgrade.into_iter().collect(),
             listeners: Listeners::new(&old.config, &new.config),
             backends: Backends::new(&old.config, &new.config),
             keys: old.config.written.changed(&new.config.written),
@@ -128,8 +125,12 @@ impl Report {
 impl Listeners {
     fn new(old: &Config, new: &Config) -> Listeners {
         let of = |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
+        let other_tls = |listener: &&Listener| {
+            old.listeners.iter().any(|before| before.address == listener.address && before.tls != listener.tls)
+        };
+        let changed = new.listeners.iter().filter(other_tls).map(|listener| listener.address).collect();
         let (old, new) = (of(old), of(new));
-        Listeners { added: missing(&new, &old), removed: missing(&old, &new) }
+        Listeners { added: missing(&new, &old), removed: missing(&old, &new), changed }
     }
 }
 
@@ -225,6 +226,7 @@ impl fmt::Display for Report {
         let parts = [
             ("listeners added", addresses(&self.listeners.added)),
             ("listeners removed", addresses(&self.listeners.removed)),
+            ("listeners changed", addresses(&self.listeners.changed)),
             ("backends added", self.backends.added.clone()),
             ("backends removed", self.backends.removed.clone()),
             ("backends changed", self.backends.changed.iter().map(changed).collect()),
@@ -235,9 +237,6 @@ impl fmt::Display for Report {
         }
         for (what, items) in parts.iter().filter(|(_, items)| !items.is_empty()) {
             write!(f, "{what}: {}; ", items.join(", "))?;
-        }
-        for what in &self.until_upgrade {
-            write!(f, "not before an upgrade or a restart: {what}; ")?;
         }
         write!(f, "{}", self.sessions)
     }
@@ -257,8 +256,6 @@ pub fn made_up(count: u32) -> impl Iterator<Item = String> {
 
 /// Enough for a share that is right to a tenth of a per cent or two.
 pub const SAMPLE: u32 = 100_000;
-/// Pingora takes it once, when the process begins.
-const HTTP2_IDLE: &str = "limits.header_timeout for HTTP/2 connections";
 /// Scores that are computed for a report at most, together: about half a second.
 const WORK: usize = 50_000_000;
 
@@ -312,8 +309,8 @@ mod tests {
         let (two, one) =
             (parse(&format!("{two}{pool}")), parse(&format!("listeners: [{{ address: 127.0.0.1:0 }}]\n{pool}")));
         let free = "127.0.0.1:0".parse().unwrap();
-        assert_eq!(Listeners::new(&two, &one), Listeners { added: vec![], removed: vec![free] });
-        assert_eq!(Listeners::new(&one, &two), Listeners { added: vec![free], removed: vec![] });
+        assert_eq!(Listeners::new(&two, &one), Listeners { added: vec![], removed: vec![free], changed: vec![] });
+        assert_eq!(Listeners::new(&one, &two), Listeners { added: vec![free], removed: vec![], changed: vec![] });
     }
 
     #[test]

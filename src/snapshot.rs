@@ -1,14 +1,17 @@
 //! The config in force and what was built from it. A request keeps the one that it began with.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod settings;
 
-use crate::config::{self, Config, ReturnHome};
+use std::sync::Arc;
+
+use crate::config::Config;
 use crate::core::budget::RetryBudget;
-use crate::core::pool::{Balance, MemberSpec, Settings};
-use crate::core::{Millis, Observation, Pool, Seed, State, Thresholds};
+use crate::core::hints::Move;
+use crate::core::{Millis, Observation, Pool, Selection, State};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
+use crate::watch::{Finished, Watch};
+use settings::{millis, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -24,6 +27,8 @@ pub struct Snapshot {
     pub budget: Arc<RetryBudget>,
     /// How long attempts may take.
     pub deadlines: Deadlines,
+    /// What finished requests showed of how well affinity works.
+    pub watch: Arc<Watch>,
 }
 
 impl Snapshot {
@@ -36,7 +41,7 @@ impl Snapshot {
 
     /// The snapshot after a change of the config: what both configs name keeps its state.
     #[must_use]
-    pub fn rebuild(&self, config: Config, metrics: &Metrics) -> Snapshot {
+    pub fn rebuild(&self, config: Config, metrics: &Metrics, now: Millis) -> Snapshot {
         let pool = self.pool.rebuild(&specs(&config), settings(&config));
         for (old, new) in self
             .config
@@ -48,13 +53,14 @@ impl Snapshot {
             if old.draining != new.draining
                 && let Some(member) = pool.position(&new.name)
             {
-                pool.members()[member].backend.set_draining(new.draining);
+                pool.members()[member].backend.set_draining(new.draining, now);
             }
         }
         Snapshot::assemble(config, pool, Some(self), metrics)
     }
 
     fn assemble(config: Config, pool: Pool, old: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
+        let watch = old.map_or_else(Arc::default, |old| Arc::clone(&old.watch));
         // What is counted has the pool's name on it.
         let old = old.filter(|old| old.config.pool().name == config.pool().name);
         let backends = config.pool().backends.iter().zip(pool.members());
@@ -84,15 +90,19 @@ impl Snapshot {
             links,
             pool,
             config,
+            watch,
         }
     }
 
     /// Takes in what was seen of a member. A change of its state is counted and logged, once.
-    pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics) {
+    pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics, now: Millis) {
         let link = &self.links[member];
-        let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds) else { return };
+        let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds, now) else { return };
         let pool = &self.config.pool().name;
         metrics.transition(pool, link.backend.name(), transition);
+        if transition.to.serves() && !transition.from.serves() {
+            link.returns.send_modify(|returns| *returns += 1);
+        }
         let (backend, from, to, cause) =
             (link.backend.name(), transition.from.as_str(), transition.to.as_str(), transition.cause.as_str());
         if transition.to == State::Unhealthy {
@@ -103,16 +113,34 @@ impl Snapshot {
         }
     }
 
-    /// Forgets the sessions that have gone idle, and does [`Snapshot::cut`].
+    /// Takes in what a request showed that a backend answered, when it is over.
+    pub fn finished(&self, finished: &Finished<'_>, selection: Selection, now: Millis) {
+        let left = finished.turn.and_then(|turn| turn.from);
+        let moved = left.map(|left| match selection.reason {
+            Some(reason) => Move::from(reason),
+            None if self.pool.members().iter().any(|member| member.backend.id() == left.backend) => Move::Returned,
+            // Who is no longer in the config has been taken out, too.
+            None => Move::Draining,
+        });
+        self.watch.finished(finished, moved, &self.metrics.watch, now);
+    }
+
+    /// Forgets the sessions that have gone idle, judges how well affinity works, and does [`Snapshot::cut`].
     pub fn sweep(&self, now: Millis) {
         self.pool.expire(now);
+        let open = |link: &&Arc<Link>| !link.backend.draining();
+        let backends = self.links.iter().filter(open).count();
+        self.watch.sweep(&self.config.pool().name, backends, &self.metrics.watch, now);
         self.cut(now);
     }
 
     /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
-    /// available. A snapshot that is no longer in force needs it for as long as requests keep it.
+    /// available; calls who waits for room. A snapshot that is no longer in force needs it for as long as requests keep
+    /// it.
     pub fn cut(&self, now: Millis) {
         for (member, link) in self.links.iter().enumerate() {
+            // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
+            link.queue.call();
             let late = link.attempts.cut_late(now);
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
@@ -125,37 +153,4 @@ impl Snapshot {
             }
         }
     }
-}
-
-fn specs(config: &Config) -> Vec<MemberSpec> {
-    let spec = |backend: &config::Backend| MemberSpec {
-        name: backend.name.clone(),
-        weight: backend.weight,
-        priority: backend.priority,
-        draining: backend.draining,
-    };
-    config.pool().backends.iter().map(spec).collect()
-}
-
-fn settings(config: &Config) -> Settings {
-    let (affinity, pool) = (&config.affinity, config.pool());
-    Settings {
-        seed: Seed::new(&affinity.hash_seed),
-        balance: match pool.balance {
-            config::Balance::RoundRobin => Balance::RoundRobin,
-            config::Balance::LeastRequests => Balance::LeastRequests,
-        },
-        fail_open: pool.fail_open,
-        stay_put: affinity.return_home == ReturnHome::WhenIdle,
-        idle_ttl: millis(affinity.idle_ttl),
-        max_displaced: affinity.max_displaced,
-        thresholds: Thresholds {
-            healthy: pool.health_check.healthy_threshold,
-            unhealthy: pool.health_check.unhealthy_threshold,
-        },
-    }
-}
-
-fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -1,7 +1,7 @@
 //! A seeded simulation of faults and recoveries, checked against a simple model at every step.
 //!
-//! Fleets of 2 to 64 backends load, die, freeze, come back, are drained, reweighted, removed and added, while sessions
-//! take turns, sidecars call without a session, and probes look. Time is virtual. After every selection a model that
+//! Fleets of 2 to 64 backends load, die, freeze, come back, fill up, are drained, reweighted, removed and added, while
+//! sessions take turns and wait for room, sidecars call without a session, and probes look. Time is virtual. After every selection a model that
 //! knows nothing of the pool's code says what had to come out ([`model`]); [`world`] makes things happen;
 //! [`checks`] are the promises that hold whatever happens.
 //!
@@ -12,10 +12,14 @@
 
 #[path = "simulation/checks.rs"]
 mod checks;
+#[path = "simulation/known.rs"]
+mod known;
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/rng.rs"]
 mod rng;
+#[path = "simulation/truth.rs"]
+mod truth;
 #[path = "simulation/world.rs"]
 mod world;
 

@@ -86,6 +86,8 @@ pub struct SimConfig {
     pub ping_interval: Option<Duration>,
     /// Whether llama-server was started with `--metrics` (default true). vLLM always has `/metrics`.
     pub metrics: bool,
+    /// Whether llama-server has `/slots` (default true; real ones do without with `--no-slots`).
+    pub slots_endpoint: bool,
     /// Whether vLLM was started with `--enable-prompt-tokens-details` (default false). llama-server always tells.
     pub prompt_tokens_details: bool,
     /// Keep-alive behaviour.
@@ -137,6 +139,7 @@ impl SimConfig {
             loading: Duration::ZERO,
             ping_interval: None,
             metrics: true,
+            slots_endpoint: true,
             prompt_tokens_details: false,
             keep_alive: KeepAlive { close_after_stream: server == ServerKind::LlamaServer, ..KeepAlive::default() },
             record: 0,

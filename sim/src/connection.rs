@@ -92,7 +92,7 @@ async fn answer(shared: &Shared, stream: &mut TcpStream, buffer: &mut BytesMut, 
 }
 
 /// Returns when the client has closed its side. Both real servers take a half-closed connection for a lost one.
-async fn client_gone(input: &mut ReadHalf<'_>, buffer: &mut BytesMut) {
+pub(crate) async fn client_gone(input: &mut ReadHalf<'_>, buffer: &mut BytesMut) {
     loop {
         match input.read_buf(buffer).await {
             Ok(0) | Err(_) => return,

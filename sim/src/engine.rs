@@ -23,6 +23,7 @@ pub(crate) struct Engine {
     counters: Mutex<Counters>,
     processing: AtomicUsize,
     deferred: AtomicUsize,
+    held: AtomicUsize,
 }
 
 /// What `/metrics` counts; a killed server begins again at 0.
@@ -57,6 +58,7 @@ impl Engine {
             counters: Mutex::default(),
             processing: AtomicUsize::new(0),
             deferred: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             config,
         }
     }
@@ -64,7 +66,7 @@ impl Engine {
     /// Waits for a slot and for this prompt's prefill. Dropping the future gives everything back.
     pub(crate) async fn prefill(&self, prompt: &BlockChain) -> Prefilled<'_> {
         let arrival = Instant::now();
-        let slot = self.slot().await;
+        let slot = self.slot(prompt.tokens()).await;
         let mut turn = PrefillTurn { end: self.prefill_end.lock().await, done: None };
         let cached_tokens = self.cached_tokens(prompt);
         let prompt_tokens = prompt.tokens();
@@ -116,16 +118,20 @@ impl Engine {
         self.deferred.load(Ordering::Relaxed)
     }
 
-    /// Tokens in the prefix cache.
-    pub(crate) fn cache_tokens(&self) -> usize {
-        self.cache.lock().len() * self.config.block_tokens.max(1)
+    /// Prompt tokens of the requests that hold a slot.
+    pub(crate) fn held_tokens(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
-    async fn slot(&self) -> Slot<'_> {
+    async fn slot(&self, prompt_tokens: usize) -> Slot<'_> {
         let waiting = Gauge::enter(&self.deferred);
         let permit = self.slots.acquire().await.ok();
         drop(waiting);
-        Slot { _permit: permit, _processing: Gauge::enter(&self.processing) }
+        Slot {
+            _permit: permit,
+            _processing: Gauge::enter(&self.processing),
+            _held: Gauge::enter_with(&self.held, prompt_tokens),
+        }
     }
 
     /// At least one token is always computed: real servers need it for the first logits.
@@ -140,6 +146,7 @@ impl Engine {
 struct Slot<'e> {
     _permit: Option<SemaphorePermit<'e>>,
     _processing: Gauge<'e>,
+    _held: Gauge<'e>,
 }
 
 /// The right to prefill. A prefill that is given up ends now, a finished one when the model's clock says.
@@ -156,18 +163,22 @@ impl Drop for PrefillTurn<'_> {
 
 /// Counts something up while it lives.
 #[derive(Debug)]
-pub(crate) struct Gauge<'a>(&'a AtomicUsize);
+pub(crate) struct Gauge<'a>(&'a AtomicUsize, usize);
 
 impl<'a> Gauge<'a> {
     pub(crate) fn enter(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+        Self::enter_with(count, 1)
+    }
+
+    fn enter_with(count: &'a AtomicUsize, amount: usize) -> Self {
+        count.fetch_add(amount, Ordering::Relaxed);
+        Self(count, amount)
     }
 }
 
 impl Drop for Gauge<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 

@@ -102,6 +102,8 @@ pub enum Scope {
     Completions,
     /// `/health` only: the backend serves, but its probes fail.
     Health,
+    /// This path only, without its query.
+    Path(&'static str),
     /// Everything.
     All,
 }
@@ -199,6 +201,7 @@ impl Faults {
 fn fits(scope: Scope, path: &str) -> bool {
     match scope {
         Scope::All => true,
+        Scope::Path(only) => path == only,
         Scope::Health => path == "/health",
         Scope::Completions => path.ends_with("/completions"),
     }

@@ -36,6 +36,7 @@
 //! | `engine`, `cache`, `tokens` | slots and serial prefill; LRU of blocks; text to tokens to blocks |
 //! | `faults`, `stats` | what goes wrong; what was seen |
 //! | [`load`] | the load client and its report |
+//! | [`trace`] | production traffic, replayed: inferred sessions, machines on the clock of the trace, simulation, sockets |
 //!
 //! # What is deliberately absent
 //!
@@ -57,6 +58,7 @@ mod server;
 mod shape;
 mod stats;
 mod tokens;
+pub mod trace;
 mod wire;
 
 pub use config::{KeepAlive, ServerKind, SimConfig};

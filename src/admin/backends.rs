@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::core::State;
+use crate::core::{Millis, Signals, State};
 use crate::gateway::Gateway;
 use crate::link::Link;
 use crate::snapshot::Snapshot;
@@ -26,20 +26,39 @@ pub(super) struct BackendStatus {
     weight: u32,
     priority: u32,
     in_flight: usize,
+    /// Requests that wait for room there.
+    queued: usize,
+    /// Sessions that were there last and have not been idle for long: when it drains, those that go on.
+    sessions: usize,
     requests: u64,
     last_error: Option<String>,
     /// RFC 3339, UTC.
     last_error_at: Option<String>,
     prompt_tokens: u64,
     cached_prompt_tokens: u64,
+    /// What it says of its own load; null while nothing is known.
+    signals: Option<SignalsStatus>,
     /// No longer in the config: listed until its last request ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     removed: bool,
 }
 
-pub(super) fn list(gateway: &Gateway, snapshot: &Snapshot) -> Backends {
-    let here = snapshot.links.iter().map(|link| describe(snapshot, link, false));
-    let removed = removed(gateway, snapshot).into_iter().map(|(past, link)| describe(&past, &link, true));
+/// What a backend said last; null is not known.
+#[derive(Debug, Serialize)]
+struct SignalsStatus {
+    slots: Option<u32>,
+    running: Option<u32>,
+    waiting: Option<u32>,
+    kv_usage: Option<f32>,
+}
+
+pub(super) fn list(gateway: &Gateway, snapshot: &Snapshot, now: Millis) -> Backends {
+    let sessions = snapshot.pool.sessions_at(now);
+    let here = snapshot.links.iter().map(|link| describe(snapshot, link, &sessions, false));
+    let removed = removed(gateway, snapshot).into_iter().map(|(past, link)| {
+        let sessions = past.pool.sessions_at(now);
+        describe(&past, &link, &sessions, true)
+    });
     Backends { backends: here.chain(removed).collect() }
 }
 
@@ -50,7 +69,7 @@ pub(super) fn removed(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(Arc<Snapsh
         let here = |name: &str| {
             past.config.pool().name == snapshot.config.pool().name && snapshot.pool.position(name).is_some()
         };
-        for link in past.links.iter().filter(|link| link.backend.in_flight() > 0 && !here(link.backend.name())) {
+        for link in past.links.iter().filter(|link| link.backend.busy() && !here(link.backend.name())) {
             if !removed.iter().any(|(_, other)| Arc::ptr_eq(&other.backend, &link.backend)) {
                 removed.push((Arc::clone(&past), Arc::clone(link)));
             }
@@ -59,9 +78,11 @@ pub(super) fn removed(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(Arc<Snapsh
     removed
 }
 
-pub(super) fn describe(snapshot: &Snapshot, link: &Link, removed: bool) -> BackendStatus {
+/// One backend of a snapshot; `sessions` is how many each member has.
+pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize], removed: bool) -> BackendStatus {
     let backend = &link.backend;
-    let member = snapshot.pool.position(backend.name()).map(|member| &snapshot.pool.members()[member]);
+    let index = snapshot.pool.position(backend.name());
+    let member = index.map(|index| &snapshot.pool.members()[index]);
     let usage = link.metrics.prompt_tokens();
     let error = link.last_error();
     BackendStatus {
@@ -73,11 +94,21 @@ pub(super) fn describe(snapshot: &Snapshot, link: &Link, removed: bool) -> Backe
         weight: member.map_or(0, |member| member.weight),
         priority: member.map_or(0, |member| member.priority),
         in_flight: backend.in_flight(),
+        queued: backend.queued(),
+        sessions: index.map_or(0, |index| sessions[index]),
         requests: backend.requests(),
         last_error_at: error.as_ref().map(|error| humantime::format_rfc3339_seconds(error.at).to_string()),
         last_error: error.map(|error| error.what),
         prompt_tokens: usage.prompt,
         cached_prompt_tokens: usage.cached,
+        signals: backend.signals().map(SignalsStatus::from),
         removed,
+    }
+}
+
+impl From<Signals> for SignalsStatus {
+    fn from(signals: Signals) -> SignalsStatus {
+        let Signals { slots, running, waiting, kv_usage } = signals;
+        SignalsStatus { slots, running, waiting, kv_usage }
     }
 }

@@ -16,7 +16,7 @@ use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 use serde_json::json;
 
-pub use explain::{Explained, explain};
+pub use explain::{BackendView, Explained, Score, Seen, explain};
 
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
@@ -42,7 +42,9 @@ impl Admin {
             ("GET" | "HEAD", "/livez") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready(),
             ("GET" | "HEAD", "/metrics") => content(METRICS_TYPE, metrics(&self.gateway, &snapshot)),
-            ("GET" | "HEAD", "/backends") => as_json(StatusCode::OK, &backends::list(&self.gateway, &snapshot)),
+            ("GET" | "HEAD", "/backends") => {
+                as_json(StatusCode::OK, &backends::list(&self.gateway, &snapshot, self.gateway.clock.now()))
+            }
             ("GET" | "HEAD", "/status") => as_json(StatusCode::OK, &status::of(&self.gateway, &snapshot)),
             ("GET" | "HEAD", "/explain") => self.explain(query),
             ("POST", path) => match path.strip_prefix("/backends/").and_then(|rest| rest.rsplit_once('/')) {
@@ -64,12 +66,19 @@ impl Admin {
     }
 
     fn explain(&self, query: &str) -> Answer {
-        let session = query.split('&').find_map(|pair| pair.strip_prefix("session=")).map(percent_decode);
-        let Some(session) = session else {
+        let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        let Some(session) = value("session").map(percent_decode) else {
             return error(StatusCode::BAD_REQUEST, "no_session", "Ask with ?session=ID.");
         };
+        let Ok(bytes) = value("bytes").map_or(Ok(0), str::parse) else {
+            return error(
+                StatusCode::BAD_REQUEST,
+                "invalid_bytes",
+                "bytes is the length of a request's body, a number.",
+            );
+        };
         let snapshot = self.gateway.snapshot.load();
-        match explain(&snapshot, &session, self.gateway.clock.now()) {
+        match explain(&snapshot, &session, bytes, self.gateway.clock.now()) {
             Some(explained) => as_json(StatusCode::OK, &explained),
             None => error(StatusCode::BAD_REQUEST, "invalid_session", "That is no valid session id."),
         }
@@ -81,9 +90,10 @@ impl Admin {
         let Some(link) = snapshot.links.iter().find(|link| link.backend.name() == name) else {
             return error(StatusCode::NOT_FOUND, "no_such_backend", "No backend has that name.");
         };
-        link.backend.set_draining(draining);
+        let now = self.gateway.clock.now();
+        link.backend.set_draining(draining, now);
         tracing::info!(backend = name, draining, "set by the admin listener");
-        as_json(StatusCode::OK, &backends::describe(&snapshot, link, false))
+        as_json(StatusCode::OK, &backends::describe(&snapshot, link, &snapshot.pool.sessions_at(now), false))
     }
 }
 

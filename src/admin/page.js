@@ -2,7 +2,6 @@
 "use strict";
 
 const EVERY = 2000; // ms
-const WINDOW = 5 * 60 * 1000; // ms: "recent"
 const RATE_OVER = 10 * 1000; // ms: requests per second are a mean over this
 const STATES = { healthy: "good", probation: "wait", warming: "wait", unhealthy: "bad" };
 const SYMBOLS = { good: "\u25cf", wait: "\u25d0", bad: "\u2715", quiet: "\u25cb" };
@@ -14,10 +13,7 @@ const OUTCOMES = {
   balanced: "no session",
   fail_open: "nobody was healthy: tried all the same",
 };
-/** What came with a session: where affinity has a say. */
-const WITH_SESSION = ["home", "stayed", "failover", "spilled"];
-
-/** What was seen at some times, oldest first: { at, saved, requests: Map }. */
+/** What was seen at some times, oldest first: { at, requests: Map }. */
 let samples = [];
 let uptime = 0;
 let lostSince = null;
@@ -51,6 +47,11 @@ function percent(part, all) {
   return all > 0 ? `${Math.round((100 * part) / all)} %` : "-";
 }
 
+/** A figure as `say` says it, or a dash while it is not known. */
+function known(figure, say) {
+  return figure === null || figure === undefined ? "-" : say(figure);
+}
+
 function span(seconds) {
   const units = [[86400, "d"], [3600, "h"], [60, "min"]];
   const [size, unit] = units.find(([size]) => seconds >= size) || [1, "s"];
@@ -59,20 +60,13 @@ function span(seconds) {
 
 // ---- what is worked out from the figures
 
-/** Prompt tokens of requests with a session: all, and those found in a cache. */
-function saved(status) {
-  const mine = status.reuse.filter((outcome) => WITH_SESSION.includes(outcome.affinity));
-  const sum = (key) => mine.reduce((total, outcome) => total + outcome[key], 0);
-  return { all: sum("prompt_tokens"), cached: sum("cached_prompt_tokens") };
-}
-
 function remember(status) {
   if (status.uptime_seconds < uptime) samples = []; // it was started again
   uptime = status.uptime_seconds;
   const now = performance.now();
   const requests = new Map(status.backends.map((backend) => [backend.name, backend.requests]));
-  samples.push({ at: now, saved: saved(status), requests });
-  samples = samples.filter((sample) => now - sample.at <= WINDOW);
+  samples.push({ at: now, requests });
+  samples = samples.filter((sample) => now - sample.at <= RATE_OVER);
 }
 
 /** Requests per second of one backend, or null while it is too early to say. */
@@ -100,16 +94,15 @@ function showHead(status) {
 }
 
 function showSaved(status) {
-  const { all, cached } = saved(status);
-  write(byId("saved"), short(cached));
-  write(byId("saved-share"), all > 0 ? `(${percent(cached, all)})` : "");
+  const { since_start: ever, last_5m: lately } = status.affinity_saved;
+  const figures = (name, tokens) => {
+    write(byId(name), short(tokens.cached_prompt_tokens));
+    const share = percent(tokens.cached_prompt_tokens, tokens.prompt_tokens);
+    write(byId(`${name}-share`), tokens.prompt_tokens > 0 ? `(${share})` : "");
+  };
+  figures("saved", ever);
+  figures("recent", lately);
   write(byId("saved-since"), `found in a KV cache, not computed again; of requests with a session, since the start ${span(status.uptime_seconds)} ago`);
-  const first = samples[0];
-  const seconds = Math.round((samples[samples.length - 1].at - first.at) / 1000);
-  const recent = { all: all - first.saved.all, cached: cached - first.saved.cached };
-  write(byId("recent"), seconds > 0 ? short(recent.cached) : "-");
-  write(byId("recent-share"), recent.all > 0 ? `(${percent(recent.cached, recent.all)})` : "");
-  write(byId("recent-since"), seconds * 1000 >= WINDOW - 3 * EVERY ? "in the last 5 minutes" : `in the last ${seconds} s`);
 }
 
 function showFacts(status) {
@@ -136,22 +129,24 @@ function showFacts(status) {
   });
 }
 
+/** What is wrong, each as { seen, advice }: what the gateway found, and what is seen from the first request on. */
 function hintsFor(status) {
   const { with: mine, without, invalid } = status.sessions;
   const names = status.session_headers.join(" or ");
-  const { all, cached } = saved(status);
   const hints = [];
-  if (mine === 0 && without + invalid > 0) {
-    hints.push(`Affinity is not in use: no request has had a session yet. Let your clients send ${names}, the same value for every turn of a session.`);
-  } else if (all === 0 && mine >= 20) {
-    hints.push("No backend says how many prompt tokens it had in its cache, so what affinity saves is not known.");
-  } else if (cached === 0 && mine >= 20) {
-    hints.push("No prompt token was in a cache yet. vLLM tells only with --enable-prompt-tokens-details.");
+  if (status.backends.length > 0 && !status.backends.some(serves)) hints.push({ seen: "No backend is available.", advice: "" });
+  for (const { hint, seen, advice } of status.hints) hints.push({ seen: `${seen} (${hint}).`, advice });
+  const known = status.hints.some((one) => one.hint === "no_session");
+  if (mine === 0 && without + invalid > 0 && !known) {
+    hints.push({
+      seen: "Affinity is not in use: no request has had a session yet.",
+      advice: `Let your clients send ${names}, the same value for every turn of a session.`,
+    });
   }
   if (invalid > 0 && invalid >= mine) {
-    hints.push(`${percent(invalid, mine + without + invalid)} of requests have a session that is not valid, and are served without one.`);
+    const share = percent(invalid, mine + without + invalid);
+    hints.push({ seen: `${share} of requests have a session that is not valid, and are served without one.`, advice: "" });
   }
-  if (status.backends.length > 0 && !status.backends.some(serves)) hints.push("No backend is available.");
   return hints;
 }
 
@@ -161,8 +156,15 @@ function showHints(status) {
   const hints = hintsFor(status);
   const box = byId("hints");
   while (box.children.length > hints.length) box.lastChild.remove();
-  while (box.children.length < hints.length) box.append(make("p", "banner"));
-  hints.forEach((hint, index) => write(box.children[index], hint));
+  while (box.children.length < hints.length) {
+    const banner = make("p", "banner");
+    banner.append(make("strong"), make("span"));
+    box.append(banner);
+  }
+  hints.forEach(({ seen, advice }, index) => {
+    write(box.children[index].children[0], seen);
+    write(box.children[index].children[1], advice);
+  });
 }
 
 // ---- tables: a row for each key, made once and then kept up to date
@@ -217,6 +219,7 @@ function buildBackend(row, name) {
   cell(row, "In flight", "number");
   cell(row, "Requests", "number");
   cell(row, "Per second", "number");
+  for (const label of ["Running", "Waiting", "KV used"]) cell(row, label, "number signal");
   reuseCell(row, "reuse wide");
   cell(row, "Last error", "error wide").append(make("span"), make("small"));
   const button = cell(row, "", "wide").appendChild(make("button"));
@@ -225,7 +228,7 @@ function buildBackend(row, name) {
 }
 
 function updateBackend(row, backend, now) {
-  const [name, state, inFlight, requests, perSecond, reuse, error, action] = row.children;
+  const [name, state, inFlight, requests, perSecond, running, waiting, kv, reuse, error, action] = row.children;
   write(name.children[1], backend.url);
   pill(state.children[0], STATES[backend.state] || "quiet", backend.state);
   pill(state.children[1], "wait", "draining");
@@ -233,6 +236,10 @@ function updateBackend(row, backend, now) {
   write(inFlight, whole(backend.in_flight));
   write(requests, whole(backend.requests));
   write(perSecond, rateText(rate(backend.name)));
+  const signals = backend.signals || {};
+  write(running, runningText(signals));
+  write(waiting, known(signals.waiting, whole));
+  write(kv, known(signals.kv_usage, (share) => percent(share, 1)));
   showReuse(reuse, backend.cached_prompt_tokens, backend.prompt_tokens);
   error.classList.toggle("empty", !backend.last_error);
   write(error.children[0], backend.last_error || "none");
@@ -241,6 +248,16 @@ function updateBackend(row, backend, now) {
   const button = action.firstChild;
   write(button, backend.draining ? "Undrain" : "Drain");
   button.setAttribute("aria-label", `${button.textContent} ${backend.name}`);
+}
+
+/** What backends say of themselves has columns only where one of them says anything. */
+function showSignalColumns(status) {
+  const some = status.backends.some((backend) => backend.signals);
+  for (const element of document.querySelectorAll(".signal")) element.hidden = !some;
+}
+
+function runningText({ running, slots }) {
+  return slots ? `${known(running, whole)} of ${whole(slots)}` : known(running, whole);
 }
 
 function buildOutcome(row, outcome) {
@@ -268,6 +285,7 @@ function show(status) {
   showFacts(status);
   const now = Date.parse(status.now);
   rows(byId("backends"), status.backends, (one) => one.name, buildBackend, (row, one) => updateBackend(row, one, now));
+  showSignalColumns(status);
   const total = status.reuse.reduce((sum, outcome) => sum + outcome.requests, 0);
   rows(byId("outcomes"), status.reuse, (one) => one.affinity, buildOutcome, (row, one) => updateOutcome(row, one, total));
 }

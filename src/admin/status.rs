@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::backends::{self, Backends};
 use crate::core::Affinity;
+use crate::core::hints::Finding;
+use crate::core::usage::Tokens;
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
 
@@ -28,6 +30,9 @@ pub(super) struct Status {
     session_headers: Vec<String>,
     /// Prompt tokens by what became of the affinity.
     reuse: Vec<Reuse>,
+    affinity_saved: AffinitySaved,
+    /// What says that affinity does less than it could; empty when all is well.
+    hints: Vec<Held>,
     #[serde(flatten)]
     backends: Backends,
 }
@@ -39,6 +44,30 @@ struct Sessions {
     invalid: u64,
 }
 
+/// Prompt tokens of requests with a session. What was cached is what affinity saved.
+#[derive(Debug, Serialize)]
+struct AffinitySaved {
+    last_5m: Prompts,
+    since_start: Prompts,
+}
+
+#[derive(Debug, Serialize)]
+struct Prompts {
+    prompt_tokens: u64,
+    cached_prompt_tokens: u64,
+}
+
+/// A hint that holds.
+#[derive(Debug, Serialize)]
+struct Held {
+    hint: &'static str,
+    /// What was seen, in words and figures.
+    seen: String,
+    /// What to do.
+    advice: &'static str,
+    for_seconds: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Reuse {
     affinity: &'static str,
@@ -48,10 +77,12 @@ struct Reuse {
 }
 
 pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
+    let now = gateway.clock.now();
+    let saved = snapshot.watch.saved(now);
     Status {
         version: env!("CARGO_PKG_VERSION"),
         now: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        uptime_seconds: Duration::from_millis(gateway.clock.now()).as_secs(),
+        uptime_seconds: Duration::from_millis(now).as_secs(),
         ready: gateway.ready(),
         stopping: gateway.stopping(),
         connections: gateway.connections.get(),
@@ -64,8 +95,19 @@ pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
         },
         session_headers: snapshot.config.affinity.headers.iter().map(|header| header.written.clone()).collect(),
         reuse: Affinity::ALL.iter().map(|affinity| reuse(snapshot, *affinity)).collect(),
-        backends: backends::list(gateway, snapshot),
+        affinity_saved: AffinitySaved { last_5m: prompts(saved.lately), since_start: prompts(saved.ever) },
+        hints: snapshot.watch.findings(now).into_iter().map(held).collect(),
+        backends: backends::list(gateway, snapshot, now),
     }
+}
+
+fn prompts(tokens: Tokens) -> Prompts {
+    Prompts { prompt_tokens: tokens.prompt, cached_prompt_tokens: tokens.cached }
+}
+
+fn held((finding, lasts): (Finding, Duration)) -> Held {
+    let hint = finding.hint;
+    Held { hint: hint.as_str(), seen: finding.to_string(), advice: hint.advice(), for_seconds: lasts.as_secs() }
 }
 
 fn reuse(snapshot: &Snapshot, affinity: Affinity) -> Reuse {

@@ -9,7 +9,7 @@ use crate::config::Config;
 /// The exit code for wrong usage or an invalid config.
 const INVALID: u8 = 2;
 
-/// Prints `FILE: ok (N listeners, M backends)` to standard output and returns 0, or prints every error of the file,
+/// Prints `FILE: ok (N listeners, M backends)` to standard output, warnings to standard error, and returns 0, or prints every error of the file,
 /// one per line with its place, to standard error and returns 2.
 #[must_use]
 pub fn run(path: &Path) -> ExitCode {
@@ -22,6 +22,9 @@ pub fn run(path: &Path) -> ExitCode {
 fn report(path: &Path, out: &mut impl Write, err: &mut impl Write) -> io::Result<u8> {
     match Config::load(path) {
         Ok(config) => {
+            for warning in &config.warnings {
+                writeln!(err, "{}:{warning} (warning)", path.display())?;
+            }
             let listeners = counted(config.listeners.len(), "listener");
             let backends = counted(config.pool().backends.len(), "backend");
             writeln!(out, "{}: ok ({listeners}, {backends})", path.display())?;

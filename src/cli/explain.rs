@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use super::INVALID;
 use crate::config::Config;
-use crate::core::{Pool, SessionKey};
+use crate::core::SessionKey;
+use crate::core::ttft::Terms;
 use crate::metrics::Metrics;
 use crate::reload::{self, Movement};
 use crate::snapshot::Snapshot;
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// As if this backend were not there; may be given more than once.
     #[arg(long, value_name = "NAME", num_args = 1.., requires = "session")]
     without: Vec<String>,
+    /// The length of the request's body, for the scores of `least_ttft`.
+    #[arg(long, value_name = "N", default_value_t = 32_768, requires = "session")]
+    bytes: u64,
     /// Print what share of sessions this new config would move.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
@@ -33,7 +37,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let explained = match (&args.session, &args.against) {
-        (Some(session), _) => order(&args.config, session, &args.without),
+        (Some(session), _) => order(args, session),
         (None, Some(new)) => movement(&args.config, new, args.sessions.as_deref()),
         (None, None) => Err("either --session or --against is needed".to_owned()),
     };
@@ -44,17 +48,31 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if written.is_ok() { code } else { ExitCode::FAILURE }
 }
 
-/// One backend a line, home first.
-fn order(config: &Path, session: &str, without: &[String]) -> Result<String, String> {
-    let snapshot = load(config)?;
-    for name in without {
+/// One backend a line, home first; with `least_ttft` followed by the terms of its score, as they are while nothing is
+/// under way and nothing is learned. A running gateway says what it has learned: `/explain` of its admin listener.
+fn order(args: &Args, session: &str) -> Result<String, String> {
+    let snapshot = load(&args.config)?;
+    for name in &args.without {
         if snapshot.pool.position(name).is_none() {
             return Err(format!("--without {name}: no backend has that name"));
         }
     }
     let key = key(&snapshot, session).ok_or("--session: that is no valid session id")?;
-    let names = names(&snapshot.pool, key);
-    Ok(names.iter().filter(|name| !without.contains(name)).fold(String::new(), |text, name| text + name + "\n"))
+    let mut text = String::new();
+    for view in snapshot.pool.explain(key, args.bytes, 0).members {
+        let name = snapshot.pool.members()[view.member].backend.name();
+        if args.without.iter().any(|without| without == name) {
+            continue;
+        }
+        text += name;
+        if let Some(Terms { wait, recompute, decoding, speed, total }) = view.terms {
+            // Writing to a String never fails.
+            let _ = write!(text, "\t(wait {wait:.0} + recompute {recompute:.0} + decoding {decoding:.0}) / ");
+            let _ = write!(text, "speed {speed} = {total:.0}");
+        }
+        text += "\n";
+    }
+    Ok(text)
 }
 
 /// How many sessions have another home under the new config, and between which backends they move.
@@ -84,8 +102,4 @@ fn load(path: &Path) -> Result<Snapshot, String> {
 fn key(snapshot: &Snapshot, id: &str) -> Option<SessionKey> {
     let max_length = snapshot.config.affinity.max_length;
     SessionKey::parse(id.as_bytes(), max_length, snapshot.pool.settings().seed).ok()?
-}
-
-fn names(pool: &Pool, key: SessionKey) -> Vec<String> {
-    pool.order(key).into_iter().map(|member| pool.members()[member].backend.name().to_owned()).collect()
 }

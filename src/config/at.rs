@@ -1,5 +1,7 @@
 //! Where in the file the conversion is, and the errors it has found.
 
+use std::path::Path;
+
 use super::errors::ConfigError;
 use super::keys::path_text;
 use super::lenient::Lenient;
@@ -9,12 +11,46 @@ use super::node::{Node, Step};
 pub(super) struct At<'a> {
     root: &'a Node,
     problems: &'a mut Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
+    files: Files<'a>,
     path: Vec<Step>,
 }
 
+/// The files that a config names.
+#[derive(Clone, Copy)]
+pub(super) struct Files<'a> {
+    /// What relative paths are relative to.
+    pub(super) directory: &'a Path,
+    /// Whether they are read and checked.
+    pub(super) read: bool,
+}
+
+#[cfg(test)]
+impl Files<'static> {
+    /// None are looked at.
+    pub(super) fn none() -> Self {
+        Files { directory: Path::new(""), read: false }
+    }
+}
+
 impl<'a> At<'a> {
-    pub(super) fn new(root: &'a Node, problems: &'a mut Vec<ConfigError>) -> Self {
-        Self { root, problems, path: Vec::new() }
+    pub(super) fn new(root: &'a Node, problems: &'a mut Vec<ConfigError>, files: Files<'a>) -> Self {
+        Self { root, problems, warnings: Vec::new(), files, path: Vec::new() }
+    }
+
+    /// What relative paths are relative to.
+    pub(super) fn directory(&self) -> &'a Path {
+        self.files.directory
+    }
+
+    /// Whether files that the config names are read and checked.
+    pub(super) fn reads_files(&self) -> bool {
+        self.files.read
+    }
+
+    /// What was found that is allowed, and yet perhaps not meant; in no order.
+    pub(super) fn into_warnings(self) -> Vec<ConfigError> {
+        self.warnings
     }
 
     /// The key path, for messages about two places.
@@ -95,9 +131,19 @@ impl<'a> At<'a> {
 
     /// An error of something below the section.
     pub(super) fn error(&mut self, below: &[Step], message: String) {
+        let error = self.placed(below, message);
+        self.problems.push(error);
+    }
+
+    /// A warning about something below the section.
+    pub(super) fn warn(&mut self, below: &[Step], message: String) {
+        let warning = self.placed(below, message);
+        self.warnings.push(warning);
+    }
+
+    fn placed(&self, below: &[Step], message: String) -> ConfigError {
         let path = [&self.path, below].concat();
-        let position = Some(self.root.find(&path).position);
-        self.problems.push(ConfigError { position, path: path_text(&path), message });
+        ConfigError { position: Some(self.root.find(&path).position), path: path_text(&path), message }
     }
 
     fn inside<U>(&mut self, step: Step, read: impl FnOnce(&mut Self) -> U) -> U {

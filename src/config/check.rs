@@ -138,17 +138,17 @@ pub(super) fn path(text: String) -> Result<String, String> {
     }
 }
 
-/// `http://HOST`, `http://HOST:PORT`, with or without a `/` at the end.
+/// `http://HOST`, `http://HOST:PORT`, the same with `https`, with or without a `/` at the end.
 pub(super) fn origin(text: String) -> Result<Origin, String> {
     let wrong = |what: &str| Err(format!("{} {what}", quote_text(&text)));
     let Some((scheme, rest)) = text.split_once("://") else {
         return wrong("has no scheme: write `http://HOST:PORT`");
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "http" => {}
-        "https" => return wrong("is not yet supported: backends are reached by `http://`"),
-        _ => return wrong("is not an `http://` URL"),
-    }
+    let (tls, default_port) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (false, 80),
+        "https" => (true, 443),
+        _ => return wrong("is not an `http://` or `https://` URL"),
+    };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains('@') {
         // Not quoted: it may hold a password.
@@ -168,11 +168,11 @@ pub(super) fn origin(text: String) -> Result<Origin, String> {
     };
     // `Authority` also accepts `host:` and ports that do not fit; u16 also reads `+80`.
     let port = match authority.strip_prefix(parsed.host()).unwrap_or_default() {
-        "" => Some(80),
+        "" => Some(default_port),
         rest => rest.strip_prefix(':').filter(|digits| !digits.starts_with('+')).and_then(|digits| digits.parse().ok()),
     };
     match port {
-        Some(port) if port != 0 => Ok(Origin { host, port }),
+        Some(port) if port != 0 => Ok(Origin { tls, host, port }),
         _ => wrong("has no valid port: 1 to 65535"),
     }
 }

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 
 use serde_yaml::Value;
 
-use super::at::At;
+use super::at::{At, Files};
 use super::check::{address, positive, session_header, size, within};
 use super::convert_pool::pools;
+use super::convert_tls;
 use super::errors::ConfigError;
 use super::file::{
     AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ReloadSection, ShutdownSection, schema,
@@ -20,11 +21,12 @@ use super::{Admin, Affinity, Config, Limits, Listener, Reload, SessionHeader, Sh
 const TIB: (u64, &str) = (1 << 40, "1024GiB");
 
 /// `None`, or a value not to be used, after at least one problem.
-pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Config> {
+pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>, files: Files<'_>) -> Option<Config> {
     let value = Keys::new(&schema(), problems).check(root);
     let file = read(value, root, problems)?;
     let written = Written::new(&file);
-    let at = &mut At::new(root, problems);
+    let mut all = At::new(root, problems, files);
+    let at = &mut all;
 
     let listeners = at.list("listeners", file.listeners, 64, listener);
     let admin = admin(file.admin, at);
@@ -39,6 +41,7 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Con
     distinct_addresses(&listeners, at);
     apart(admin.as_ref().and_then(Option::as_ref), &listeners, at);
     let listeners: Option<Vec<Listener>> = listeners.into_iter().collect();
+    let warnings = all.into_warnings();
     Some(Config {
         listeners: listeners?,
         admin: admin?,
@@ -49,6 +52,7 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>) -> Option<Con
         shutdown: shutdown?,
         access_log: access_log?,
         written,
+        warnings,
     })
 }
 
@@ -58,7 +62,9 @@ fn read(value: Value, root: &Node, problems: &mut Vec<ConfigError>) -> Option<Fi
 }
 
 fn listener(file: ListenerSection, at: &mut At<'_>) -> Option<Listener> {
-    Some(Listener { address: at.key("address", file.address, address)? })
+    let address = at.key("address", file.address, address);
+    let tls = convert_tls::listener(file.tls, at);
+    Some(Listener { address: address?, tls: tls? })
 }
 
 /// `Some(None)` where the file has no admin listener.
@@ -72,7 +78,7 @@ fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Option<Admin>> 
 /// No two listeners can be bound to overlapping addresses.
 fn distinct_addresses(listeners: &[Option<Listener>], at: &mut At<'_>) {
     for (index, listener) in listeners.iter().enumerate() {
-        let Some(Listener { address }) = listener else { continue };
+        let Some(Listener { address, .. }) = listener else { continue };
         if let Some(first) = taken_by(*address, &listeners[..index]) {
             let path = [Step::Key("listeners".into()), Step::Index(index), Step::Key("address".into())];
             at.error(&path, format!("`{address}` is taken by listeners[{first}]"));

@@ -4,6 +4,7 @@ use super::at::At;
 use super::check::{
     backend_name, balance_factor, name, not_zero, or_none, or_none_up_to, origin, path, positive, size, within,
 };
+use super::convert_tls;
 use super::file::{
     BackendSection, DrainSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, SignalsSection,
     TimeoutsSection,
@@ -41,7 +42,11 @@ fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
     let health_check = at.section("health_check", file.health_check, health_check);
     let timeouts = at.section("timeouts", file.timeouts, timeouts);
     let retry = at.section("retry", file.retry, retry);
+    let upstream_tls = at.section("upstream_tls", file.upstream_tls, convert_tls::upstream);
     let backends = backends(file.backends, at);
+    if let (Some(tls), Some(backends)) = (&upstream_tls, &backends) {
+        convert_tls::has_authorities(tls, backends, at);
+    }
     Some(Pool {
         name: name?,
         balance: balance?,
@@ -53,6 +58,7 @@ fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
         health_check: health_check?,
         timeouts: timeouts?,
         retry: retry?,
+        upstream_tls: upstream_tls?,
         backends: backends?,
     })
 }

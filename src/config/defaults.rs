@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::file::{
-    AdminSection, AffinitySection, BackendSection, DrainSection, File, HealthCheckSection, LimitsSection,
-    ListenerSection, OverloadSection, PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection,
-    TimeoutsSection,
+    AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, File, HealthCheckSection,
+    LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PoolSection, ReloadSection, RetrySection,
+    ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
 };
 use super::lenient::Lenient;
 use super::units::{Share, Size, Span};
@@ -28,7 +28,20 @@ impl Default for File {
 
 impl Default for ListenerSection {
     fn default() -> Self {
-        Self { address: Lenient::Absent }
+        Self { address: Lenient::Absent, tls: Lenient::Absent }
+    }
+}
+
+impl Default for ListenerTlsSection {
+    fn default() -> Self {
+        let absent = || Lenient::Absent;
+        Self { certificate: absent(), key: absent(), certificates: Lenient::Absent, client_ca: absent() }
+    }
+}
+
+impl Default for CertificateSection {
+    fn default() -> Self {
+        Self { certificate: Lenient::Absent, key: Lenient::Absent }
     }
 }
 
@@ -67,6 +80,7 @@ impl Default for PoolSection {
             health_check: good(HealthCheckSection::default()),
             timeouts: good(TimeoutsSection::default()),
             retry: good(RetrySection::default()),
+            upstream_tls: good(UpstreamTlsSection::default()),
             backends: Lenient::Absent,
         }
     }
@@ -124,6 +138,13 @@ impl Default for TimeoutsSection {
 impl Default for RetrySection {
     fn default() -> Self {
         Self { max_attempts: good(3), max_body: mebibytes(4), budget: good(Share(0.2)) }
+    }
+}
+
+impl Default for UpstreamTlsSection {
+    fn default() -> Self {
+        let absent = || Lenient::Absent;
+        Self { ca: absent(), server_name: absent(), verify: good(true), certificate: absent(), key: absent() }
     }
 }
 

@@ -62,15 +62,21 @@ impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.list.iter().enumerate() {
             let line_break = if index == 0 { "" } else { "\n" };
-            write!(f, "{line_break}{}:", self.file)?;
-            if let Some(Position { line, column }) = error.position {
-                write!(f, "{line}:{column}:")?;
-            }
-            if !error.path.is_empty() {
-                write!(f, " {}:", error.path)?;
-            }
-            write!(f, " {}", error.message)?;
+            write!(f, "{line_break}{}:{error}", self.file)?;
         }
         Ok(())
+    }
+}
+
+/// `LINE:COLUMN: KEY.PATH: MESSAGE`, as far as there are a place and a key.
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Position { line, column }) = self.position {
+            write!(f, "{line}:{column}:")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, " {}:", self.path)?;
+        }
+        write!(f, " {}", self.message)
     }
 }

@@ -10,6 +10,8 @@ use super::overload::MOST_REQUESTS;
 use super::units::{Share, Size, Span};
 use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
+pub(super) use super::file_tls::{CertificateSection, ListenerTlsSection, UpstreamTlsSection};
+
 type List<T> = Lenient<Vec<Lenient<T>>>;
 
 /// The JSON Schema of the config file.
@@ -25,7 +27,7 @@ pub fn schema() -> serde_json::Value {
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "ingle", extend("required" = ["listeners", "pools"]))]
 pub(super) struct File {
-    /// Where clients connect (HTTP/1.1 and h2c).
+    /// Where clients connect (HTTP/1.1 and HTTP/2).
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 64))]
     pub(super) listeners: List<ListenerSection>,
@@ -56,6 +58,9 @@ pub(super) struct ListenerSection {
     /// IP:PORT to bind, such as 0.0.0.0:8080 or [::]:8080.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) address: Lenient<String>,
+    /// TLS for all connections of this listener. Absent: none (HTTP/1.1 and h2c).
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) tls: Lenient<ListenerTlsSection>,
 }
 
 /// The admin listener.
@@ -126,6 +131,8 @@ pub(super) struct PoolSection {
     pub(super) timeouts: Lenient<TimeoutsSection>,
     /// Which requests are tried again.
     pub(super) retry: Lenient<RetrySection>,
+    /// How backends with an https:// url are met.
+    pub(super) upstream_tls: Lenient<UpstreamTlsSection>,
     /// The servers.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 4096))]
@@ -235,9 +242,9 @@ pub(super) struct BackendSection {
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 255))]
     pub(super) name: Lenient<String>,
-    /// Where it listens: http://HOST:PORT.
+    /// Where it listens: http://HOST:PORT or https://HOST:PORT.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
-    #[schemars(regex(pattern = "^http://[^/?#@]+/?$"))]
+    #[schemars(regex(pattern = "^https?://[^/?#@]+/?$"))]
     pub(super) url: Lenient<String>,
     /// Its share of the sessions. To take a backend out of service, drain it.
     #[schemars(range(min = 1, max = 1000))]

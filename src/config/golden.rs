@@ -1,6 +1,7 @@
 //! Bad files and exactly what is said about them.
 
 use super::Config;
+use super::at::Files;
 
 pub(super) fn said(text: &str) -> String {
     Config::parse(text, "f").map_or_else(|errors| errors.to_string(), |config| format!("{config:?}"))
@@ -83,7 +84,7 @@ fn listeners_and_admin() {
     assert_eq!(listeners("[{}]"), "f:2:1: listeners[0].address: is missing");
     assert_eq!(
         listeners("[{ tls: {} }]"),
-        "f:2:15: listeners[0].tls: not yet supported: terminate TLS in front of ingle\nf:2:15: listeners[0].address: is missing"
+        "f:2:15: listeners[0].address: is missing\nf:2:15: listeners[0].tls: needs a `certificate` and its `key`"
     );
     assert_eq!(
         listeners("[{ adress: 1.1.1.1:1 }]"),
@@ -259,7 +260,7 @@ fn files_from_windows() {
 
 #[test]
 fn files_that_are_no_text() {
-    let errors = Config::parse_bytes(b"a: \xc3\xa9\n# \xc3\xa9\xff", "f").unwrap_err();
+    let errors = Config::parse_bytes(b"a: \xc3\xa9\n# \xc3\xa9\xff", "f", Files::none()).unwrap_err();
     assert_eq!(errors.to_string(), "f:2:4: is not UTF-8 text");
     let errors = Config::load("/dev/zero").unwrap_err();
     assert_eq!(errors.to_string(), "/dev/zero: is larger than 4 MiB");

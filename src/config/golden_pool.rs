@@ -90,8 +90,8 @@ f:6:32: pools[0].backends[1].name: `x` is the name of backends[0] already: names
 fn urls() {
     as_url(&[
         ("gpu0:8080", "`gpu0:8080` has no scheme: write `http://HOST:PORT`"),
-        ("https://a", "`https://a` is not yet supported: backends are reached by `http://`"),
-        ("ftp://a", "`ftp://a` is not an `http://` URL"),
+        ("ftp://a", "`ftp://a` is not an `http://` or `https://` URL"),
+        ("https://a:0", "`https://a:0` has no valid port: 1 to 65535"),
         ("http://me:secret@a", "holds a user name: clients bring their own credentials"),
         (
             "http://a/v1",

@@ -10,9 +10,8 @@ use super::lenient::{quote, quote_text};
 use super::node::{Content, Node, Step};
 
 /// Keys of later issues, and what to do until then.
-const NOT_YET: [(&str, &str); 3] = [
-    ("listeners[].tls", "not yet supported: terminate TLS in front of ingle"),
-    ("pools[].backends[].tls", "not yet supported: backends are reached by http://"),
+const NOT_YET: [(&str, &str); 2] = [
+    ("pools[].backends[].tls", "write the url with https://; files and names are in `pools[].upstream_tls`"),
     ("routes", "not yet supported: everything goes to the one pool"),
 ];
 

@@ -4,19 +4,19 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `mod.rs`, `pool.rs`, `overload.rs` | what is meant: [`Config`] and its parts, nothing optional that has a default |
-//! | `file.rs`, `defaults.rs` | what is written: a 1:1 mirror of the file, and every default; the JSON schema comes from here |
+//! | `mod.rs`, `pool.rs`, `overload.rs`, `tls.rs` | what is meant: [`Config`] and its parts, nothing optional that has a default |
+//! | `file.rs`, `file_tls.rs`, `defaults.rs` | what is written: a 1:1 mirror of the file, and every default; the JSON schema comes from here |
 //! | `node.rs` | the YAML document as a tree in which every scalar knows its line and column |
 //! | `keys.rs` | unknown, duplicate and valueless keys, found by comparing the tree with the schema |
 //! | `lenient.rs`, `leaves.rs`, `units.rs` | values that keep their error instead of ending the parse; durations, sizes, shares |
-//! | `convert.rs`, `convert_pool.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
+//! | `convert.rs`, `convert_pool.rs`, `convert_tls.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
 //! | `written.rs` | [`Written`]: the file with every default, for telling what a new one changes |
 //! | `errors.rs` | [`Errors`]: every mistake of a file, in file order |
 //!
 //! # Invariants
 //!
 //! - Who has a `Config` need not check it: bounds, uniqueness and names hold by construction ([`Config::parse`] is the only maker).
-//! - No I/O but the one read in [`Config::load`]; host names are not resolved here.
+//! - No I/O but in [`Config::load`], which reads the file and those that it names; host names are not resolved here.
 //! - A default stands in one place, `defaults.rs`; `conf/reference.yaml` and the schema are tested against it.
 //!
 //! # Adding a key
@@ -28,15 +28,18 @@ mod at;
 mod check;
 mod convert;
 mod convert_pool;
+mod convert_tls;
 mod defaults;
 mod errors;
 mod file;
+mod file_tls;
 mod keys;
 mod leaves;
 mod lenient;
 mod node;
 mod overload;
 mod pool;
+mod tls;
 mod units;
 mod written;
 
@@ -44,6 +47,8 @@ mod written;
 mod golden;
 #[cfg(test)]
 mod golden_pool;
+#[cfg(test)]
+mod golden_tls;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -58,13 +63,15 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::at::Files;
 pub use self::errors::{ConfigError, Errors};
 pub use self::file::schema;
-pub use self::node::Position;
+use self::node::Position;
 pub use self::overload::{MaxInFlight, Overload};
 pub use self::pool::{
     Backend, Balance, Drain, DrainSessions, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Signals, Timeouts,
 };
+pub use self::tls::{IdentityFiles, ListenerTls, UpstreamTls};
 pub use self::written::Written;
 
 /// A whole, valid configuration.
@@ -88,6 +95,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// The file, key by key.
     pub written: Written,
+    /// What is allowed and yet perhaps not meant, such as an expired certificate.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// One traffic listener.
@@ -95,6 +104,8 @@ pub struct Config {
 pub struct Listener {
     /// The address to bind; port 0 lets the system choose.
     pub address: SocketAddr,
+    /// How clients are met; `None`: without TLS.
+    pub tls: Option<ListenerTls>,
 }
 
 /// The admin listener.
@@ -206,13 +217,14 @@ pub enum AccessLog {
 const MAX_FILE: u64 = 4 << 20;
 
 impl Config {
-    /// Reads and parses a file.
+    /// Reads and parses a file, and the certificates and keys that it names: paths are relative to its directory.
     ///
     /// # Errors
     /// All mistakes of the file at once; a file that cannot be read, is over 4 MiB or is not UTF-8 is one error.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, Errors> {
         let name = path.as_ref().display().to_string();
-        let read = std::fs::File::open(path).and_then(|file| {
+        let files = Files { directory: directory(path.as_ref()), read: true };
+        let read = std::fs::File::open(path.as_ref()).and_then(|file| {
             let mut bytes = Vec::new();
             file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -220,21 +232,26 @@ impl Config {
         match read {
             Err(error) => Err(Errors::whole_file(&name, format!("cannot be read: {error}"))),
             Ok(bytes) if bytes.len() as u64 > MAX_FILE => Err(Errors::whole_file(&name, "is larger than 4 MiB".into())),
-            Ok(bytes) => Self::parse_bytes(&bytes, &name),
+            Ok(bytes) => Self::parse_bytes(&bytes, &name, files),
         }
     }
 
-    /// Parses the text of a file; `file_name` is only for the messages.
+    /// Parses the text of a file; `file_name` is only for messages, and for what relative paths are relative to. Files
+    /// that it names are not looked at.
     ///
     /// # Errors
     /// All mistakes of the text at once, in file order.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, Errors> {
+        Self::parse_with(text, file_name, Files { directory: directory(Path::new(file_name)), read: false })
+    }
+
+    fn parse_with(text: &str, file_name: &str, files: Files<'_>) -> Result<Self, Errors> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text); // what Windows editors put first
         let mut problems = Vec::new();
         let config = node::Node::parse(text)
             .map_err(|error| problems.push(error))
             .ok()
-            .and_then(|root| convert::config(&root, &mut problems));
+            .and_then(|root| convert::config(&root, &mut problems, files));
         match config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(Errors::new(file_name, problems)),
@@ -247,9 +264,9 @@ impl Config {
         &self.pools[0] // `convert` builds exactly one
     }
 
-    fn parse_bytes(bytes: &[u8], name: &str) -> Result<Self, Errors> {
+    fn parse_bytes(bytes: &[u8], name: &str, files: Files<'_>) -> Result<Self, Errors> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Self::parse(text, name),
+            Ok(text) => Self::parse_with(text, name, files),
             Err(error) => {
                 let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
                 let problem = ConfigError::at(Position::after(&before), "is not UTF-8 text");
@@ -257,4 +274,8 @@ impl Config {
             }
         }
     }
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
 }

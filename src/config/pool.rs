@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::overload::Overload;
+use super::tls::UpstreamTls;
 
 /// A set of backends and how to select among them.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// Which requests are tried again.
     pub retry: Retry,
+    /// How backends with an `https://` url are met.
+    pub upstream_tls: UpstreamTls,
     /// 1 to 4096; no two names alike.
     pub backends: Vec<Backend>,
 }
@@ -145,6 +148,8 @@ pub struct Backend {
 /// Where a backend listens. Displays as its URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
+    /// Whether it is `https://`.
+    pub tls: bool,
     /// A lower-case host name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
     /// Never 0.
@@ -167,13 +172,14 @@ impl Origin {
     /// `host:port`, IPv6 in brackets: what a resolver takes, and the default name of a backend.
     #[must_use]
     pub fn authority(&self) -> String {
-        let Self { host, port } = self;
+        let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::at::Files;
 use super::node::Position;
 use super::{Config, Errors, MaxInFlight};
 
@@ -97,7 +98,7 @@ proptest! {
 
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let result = Config::parse_bytes(&bytes, "bytes.yaml");
+        let result = Config::parse_bytes(&bytes, "bytes.yaml", Files::none());
         if let Err(errors) = result {
             prop_assert!(errors.count() > 0);
         }

@@ -5,37 +5,81 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::Millis;
 use super::health::{Health, Observation, State, Thresholds, Transition};
+use super::signals::{LastSignals, Signals};
+use super::ttft::{Expected, Rates, Ticket, Waiting};
+use super::usage::Usage;
 
 /// What outlives a change of the config: a backend's health, load and counts. Its name is its identity.
 ///
 /// Weight and priority are not here: they belong to a pool's member, which a new config replaces.
 #[derive(Debug)]
 pub struct Backend {
+    id: BackendId,
     name: String,
-    health: Mutex<Health>,
+    health: Mutex<Seen>,
     /// A copy of the state in `health`, for the selection, which takes no lock.
     state: AtomicU8,
     /// Healthy and nothing held against it: a good response is no news and takes no lock.
     spotless: AtomicBool,
-    draining: AtomicBool,
+    /// Since when it serves, if it has to warm up from then on; else [`NEVER`].
+    warms_since: AtomicU64,
+    /// Since when it drains; [`NEVER`] if it does not.
+    drains_since: AtomicU64,
     in_flight: AtomicUsize,
+    queued: AtomicUsize,
     requests: AtomicU64,
+    /// Its requests without a first token. It also knows when the cache was lost.
+    waiting: Arc<Waiting>,
+    signals: LastSignals,
+}
+
+/// A backend's number, which no other backend of the pool or of the pools rebuilt from it has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BackendId(pub u32);
+
+/// What was seen of a backend.
+#[derive(Debug)]
+struct Seen {
+    health: Health,
+    /// It was there when the gateway began, and nothing but good was seen of it.
+    always_well: bool,
 }
 
 impl Backend {
-    /// A backend of which nothing is known yet.
+    /// A backend of which nothing is known yet, in a gateway that knows nothing yet either: if all that will be seen of
+    /// it is good, then it was there before the gateway was, and is warm.
     #[must_use]
-    pub fn new(name: &str, draining: bool) -> Backend {
+    pub fn new(id: BackendId, name: &str, draining: bool) -> Backend {
         Backend {
+            id,
             name: name.to_owned(),
-            health: Mutex::default(),
+            health: Mutex::new(Seen { health: Health::default(), always_well: true }),
             state: AtomicU8::new(State::Warming as u8),
             spotless: AtomicBool::new(false),
-            draining: AtomicBool::new(draining),
+            warms_since: AtomicU64::new(NEVER),
+            drains_since: AtomicU64::new(if draining { 0 } else { NEVER }),
             in_flight: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
+            waiting: Arc::default(),
+            signals: LastSignals::default(),
         }
+    }
+
+    /// A backend that joins others: it is cold when it begins to serve.
+    #[must_use]
+    pub fn joining(id: BackendId, name: &str, draining: bool) -> Backend {
+        let backend = Backend::new(id, name, draining);
+        backend.health.lock().always_well = false;
+        backend
+    }
+
+    /// The number, unique among its pool's present and past backends.
+    #[must_use]
+    pub fn id(&self) -> BackendId {
+        self.id
     }
 
     /// The name, unique in its pool.
@@ -51,32 +95,64 @@ impl Backend {
     }
 
     /// Takes in one observation; see [`Health::observe`].
-    pub fn observe(&self, seen: Observation, thresholds: Thresholds) -> Option<Transition> {
+    pub fn observe(&self, seen: Observation, thresholds: Thresholds, now: Millis) -> Option<Transition> {
         if seen == Observation::TrafficOk && self.spotless.load(Ordering::Relaxed) {
             return None;
         }
         let mut health = self.health.lock();
-        let transition = health.observe(seen, thresholds);
-        self.state.store(health.state() as u8, Ordering::Relaxed);
-        self.spotless.store(health.spotless(), Ordering::Relaxed);
+        health.always_well &= matches!(seen, Observation::ProbeOk | Observation::TrafficOk);
+        let transition = health.health.observe(seen, thresholds);
+        match transition.map(|transition| (transition.from.serves(), transition.to.serves())) {
+            Some((false, true)) if !health.always_well => self.warms_since.store(now, Ordering::Relaxed),
+            // Whatever is wrong, the next one who answers there may be another process, with an empty cache.
+            Some((true, false)) => self.waiting.went_cold(now.max(1)),
+            _ => {}
+        }
+        self.state.store(health.health.state() as u8, Ordering::Relaxed);
+        self.spotless.store(health.health.spotless(), Ordering::Relaxed);
         transition
     }
 
-    /// Whether it takes requests: it serves and is not draining. The one predicate of selection.
+    /// Whether it takes new sessions, as far as its health and the operator are concerned: it serves and is not draining.
     #[must_use]
     pub fn available(&self) -> bool {
         self.state().serves() && !self.draining()
     }
 
-    /// Whether an operator took it out of rotation: what runs there finishes, nothing new begins.
+    /// Whether an operator takes it out of rotation.
     #[must_use]
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drains_since().is_some()
     }
 
-    /// Takes it out of rotation or puts it back.
-    pub fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, Ordering::Relaxed);
+    /// Since when it drains, if it does.
+    #[must_use]
+    pub fn drains_since(&self) -> Option<Millis> {
+        Some(self.drains_since.load(Ordering::Relaxed)).filter(|since| *since != NEVER)
+    }
+
+    /// Takes it out of rotation or puts it back. Said twice, the first time counts.
+    pub fn set_draining(&self, draining: bool, now: Millis) {
+        if draining {
+            // Whoever said it first has set the time already.
+            let _ = self.drains_since.compare_exchange(NEVER, now, Ordering::Relaxed, Ordering::Relaxed);
+        } else {
+            self.drains_since.store(NEVER, Ordering::Relaxed);
+        }
+    }
+
+    /// How much of its warming up is over, 0 to 1, if it takes `slow_start` milliseconds from when it recovered or joined.
+    #[must_use]
+    pub fn warmed(&self, slow_start: Millis, now: Millis) -> f64 {
+        let since = self.warms_since.load(Ordering::Relaxed);
+        let passed = now.saturating_sub(since);
+        if since == NEVER || passed >= slow_start { 1.0 } else { passed as f64 / slow_start as f64 }
+    }
+
+    /// Whether what it saw at this time may still be in its cache: it has served without a break since.
+    #[must_use]
+    pub fn warm(&self, seen: Millis) -> bool {
+        self.waiting.warm(seen)
     }
 
     /// Requests that are there now.
@@ -85,10 +161,46 @@ impl Backend {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Requests that the gateway holds until there is room for them there.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is there or waits for room there.
+    #[must_use]
+    pub fn busy(&self) -> bool {
+        self.in_flight() > 0 || self.queued() > 0
+    }
+
     /// Requests that were sent there, each attempt counted, since the start.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// What it said last of its own load; `None` if nothing is known.
+    #[must_use]
+    pub fn signals(&self) -> Option<Signals> {
+        self.signals.get()
+    }
+
+    /// How many requests it works on at once, if it has said so.
+    #[must_use]
+    pub fn slots(&self) -> Option<u32> {
+        self.signals.slots()
+    }
+
+    /// Keeps what it said of its own load. What is not known any more is `None` there.
+    pub fn set_signals(&self, signals: Signals) {
+        self.signals.set(signals);
+        self.waiting.note_load(signals.running.unwrap_or(0), signals.waiting.unwrap_or(0), self.in_flight());
+    }
+
+    /// Its requests that await a first token. Only `least_ttft` counts them.
+    #[must_use]
+    pub fn waiting(&self) -> &Arc<Waiting> {
+        &self.waiting
     }
 
     /// Counts a request as being there until the guard drops.
@@ -96,16 +208,85 @@ impl Backend {
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight { backend: Arc::clone(self), ticket: None }
+    }
+
+    /// Counts a request as waiting for room there until the guard drops.
+    #[must_use]
+    pub fn queue(self: &Arc<Self>) -> Queued {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        Queued(Arc::clone(self))
     }
 }
 
 /// A request on its backend. However it ends, cancelled too, the count ends with it.
 #[derive(Debug)]
-pub struct InFlight(Arc<Backend>);
+pub struct InFlight {
+    backend: Arc<Backend>,
+    ticket: Option<Awaiting>,
+}
+
+/// A request that awaits its first token, or has awaited it.
+#[derive(Debug)]
+struct Awaiting {
+    ticket: Ticket,
+    rates: Arc<Rates>,
+    /// So that each piece of a stream after the first one costs a glance.
+    over: AtomicBool,
+}
+
+impl InFlight {
+    /// The same, and awaiting its first token.
+    pub(super) fn awaiting(mut self, expected: Expected, rates: &Arc<Rates>, now: Millis) -> InFlight {
+        let ticket = self.backend.waiting.enter(expected, now);
+        self.ticket = Some(Awaiting { ticket, rates: Arc::clone(rates), over: AtomicBool::new(false) });
+        self
+    }
+
+    /// The first token of a stream came. Only the first call counts.
+    pub fn first_token(&self, now: Millis) {
+        if let Some(awaiting) = self.ticket.as_ref().filter(|awaiting| awaiting.ends()) {
+            awaiting.ticket.first_token(&awaiting.rates, now);
+        }
+    }
+
+    /// It awaits no first token any more, and how long it took says nothing: an error, or an answer in one piece. Only
+    /// the first call counts.
+    pub fn answered(&self) {
+        if let Some(awaiting) = self.ticket.as_ref().filter(|awaiting| awaiting.ends()) {
+            awaiting.ticket.answered();
+        }
+    }
+
+    /// Learns from what the backend said of the prompt, at the end of its answer.
+    pub fn learn(&self, usage: Usage) {
+        if let Some(Awaiting { ticket, rates, .. }) = &self.ticket {
+            ticket.usage(rates, usage);
+        }
+    }
+}
+
+impl Awaiting {
+    /// Whether the wait ends with this call.
+    fn ends(&self) -> bool {
+        !self.over.load(Ordering::Relaxed) && !self.over.swap(true, Ordering::Relaxed)
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// A request that waits for room at a backend. However the wait ends, the count ends with it.
+#[derive(Debug)]
+pub struct Queued(Arc<Backend>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+const NEVER: u64 = u64::MAX;

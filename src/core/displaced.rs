@@ -114,6 +114,7 @@ impl Displaced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::BackendId;
 
     fn key(bits: u64) -> SessionKey {
         SessionKey::from_bits(bits)
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn a_session_stays_until_it_has_been_idle() {
         let displaced = Displaced::new(10, 100);
-        let at = Arc::new(Backend::new("gpu1", false));
+        let at = Arc::new(Backend::new(BackendId(1), "gpu1", false));
         displaced.stay(key(1), &at, 0);
         assert!(displaced.place(key(1), 99).is_some(), "active 99 ms ago");
         assert!(displaced.place(key(1), 100).is_none(), "to ask for it did not make it active");
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn the_longest_idle_session_leaves_a_full_table() {
         let displaced = Displaced::new(2, 100);
-        let at = Arc::new(Backend::new("gpu1", false));
+        let at = Arc::new(Backend::new(BackendId(1), "gpu1", false));
         displaced.stay(key(1), &at, 0);
         displaced.stay(key(2), &at, 1);
         displaced.stay(key(1), &at, 2);
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn expiry_drops_just_the_idle_ones() {
         let displaced = Displaced::new(10, 100);
-        let at = Arc::new(Backend::new("gpu1", false));
+        let at = Arc::new(Backend::new(BackendId(1), "gpu1", false));
         displaced.stay(key(1), &at, 0);
         displaced.stay(key(2), &at, 50);
         displaced.expire(100);

@@ -7,12 +7,19 @@
 //! - [`session`]: what a client sent becomes a [`SessionKey`];
 //! - [`hash`]: a key and the names of the backends become a preference order;
 //! - [`health`]: what was seen of a backend becomes its state;
+//! - [`signals`]: what a backend says of its own load;
+//! - [`ttft`]: where the first token is expected soonest;
 //! - [`backend`]: one backend's identity, state and load;
 //! - [`round_robin`]: whose turn it is, for requests without a session;
 //! - [`displaced`]: the sessions that are away from home;
+//! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
 //! - [`budget`]: how many retries the moment allows;
-//! - [`usage`]: prompt and cached tokens, read from the end of a response.
+//! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
+//! - [`signals`]: what a backend says of its own load;
+//! - [`usage`]: prompt and cached tokens, read from the end of a response;
+//! - [`window`], [`savings`]: what happened lately; what affinity saved;
+//! - [`hints`], with [`heavy`]: signs that affinity does less than it could, and what to do.
 //!
 //! # Invariants
 //!
@@ -24,16 +31,24 @@ pub mod budget;
 pub mod displaced;
 pub mod hash;
 pub mod health;
+pub mod heavy;
+pub mod hints;
 pub mod pool;
 pub mod round_robin;
+pub mod savings;
 pub mod session;
+pub mod sessions;
+pub mod signals;
+pub mod ttft;
 pub mod usage;
+pub mod window;
 
-pub use backend::{Backend, InFlight};
+pub use backend::{Backend, BackendId, InFlight, Queued};
 pub use hash::Seed;
 pub use health::{Cause, Observation, State, Thresholds, Transition};
-pub use pool::{Affinity, Pool, Selection, Tried};
+pub use pool::{Affinity, Ask, Patience, Pool, Reason, Selection, Tried, Verdict};
 pub use session::SessionKey;
+pub use signals::Signals;
 
 /// Milliseconds since some fixed moment, the same one in all calls to a pool.
 pub type Millis = u64;

@@ -13,8 +13,33 @@ use memchr::memmem::Finder;
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt: u64,
-    /// Those of them that were in the KV cache; at most `prompt`. 0 if the backend does not say.
+    /// Those of them that were in the KV cache; at most `prompt`. `None` if there is no such figure: a vLLM without
+    /// `--enable-prompt-tokens-details` never gives one, and one with it leaves it out where it is 0.
+    pub cached: Option<u64>,
+}
+
+/// Prompt tokens of some requests, as they are counted: what a backend does not call cached was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// All of them.
+    pub prompt: u64,
+    /// Those that were in the KV cache.
     pub cached: u64,
+}
+
+impl Usage {
+    /// How it is counted.
+    #[must_use]
+    pub fn tokens(self) -> Tokens {
+        Tokens { prompt: self.prompt, cached: self.cached.unwrap_or(0) }
+    }
+}
+
+impl std::ops::AddAssign for Tokens {
+    fn add_assign(&mut self, other: Tokens) {
+        self.prompt += other.prompt;
+        self.cached += other.cached;
+    }
 }
 
 /// The last bytes of a response, at least [`KEPT`] of them once so many have passed.
@@ -57,11 +82,11 @@ pub fn read(text: &[u8]) -> Option<Usage> {
     let prompt = number(&keys.prompt_tokens).or_else(|| number(&keys.input_tokens));
     let cached = number(&keys.cached_tokens);
     let (prompt, cached) = match (prompt, cached) {
-        (Some(prompt), Some(cached)) => (prompt, cached),
-        (Some(prompt), None) => (prompt, computed_and_cached().map_or(0, |(_, cached)| cached)),
-        (None, _) => computed_and_cached().map(|(computed, cached)| (computed.saturating_add(cached), cached))?,
+        (Some(prompt), Some(cached)) => (prompt, Some(cached)),
+        (Some(prompt), None) => (prompt, computed_and_cached().map(|(_, cached)| cached)),
+        (None, _) => computed_and_cached().map(|(computed, cached)| (computed.saturating_add(cached), Some(cached)))?,
     };
-    Some(Usage { prompt, cached: cached.min(prompt) })
+    Some(Usage { prompt, cached: cached.map(|cached| cached.min(prompt)) })
 }
 
 /// Prepared searches: forward ones, which use SIMD. Preparing them costs more than the search.
@@ -113,16 +138,22 @@ mod tests {
     #[test]
     fn both_servers_json_and_streams() {
         let read = |text: &str| read(text.as_bytes()).map(|usage| (usage.prompt, usage.cached));
-        assert_eq!(read(LLAMA_STREAM), Some((3020, 2956)));
+        assert_eq!(read(LLAMA_STREAM), Some((3020, Some(2956))));
         let timings_only = r#"data: {"choices":[],"timings":{"cache_n":2956,"prompt_n":64,"predicted_n":8}}"#;
-        assert_eq!(read(timings_only), Some((3020, 2956)));
+        assert_eq!(read(timings_only), Some((3020, Some(2956))));
         let vllm = r#"{"usage": {"prompt_tokens": 3018, "total_tokens": 3020, "prompt_tokens_details": {"cached_tokens": 2944}}}"#;
-        assert_eq!(read(vllm), Some((3018, 2944)));
+        assert_eq!(read(vllm), Some((3018, Some(2944))));
         let vllm_without_flag = r#"{"usage":{"prompt_tokens":3018,"total_tokens":3020,"prompt_tokens_details":null}}"#;
-        assert_eq!(read(vllm_without_flag), Some((3018, 0)));
+        assert_eq!(read(vllm_without_flag), Some((3018, None)));
+        let vllm_with_nothing_cached = r#"{"usage":{"prompt_tokens":18,"total_tokens":20,"completion_tokens":2}}"#;
+        assert_eq!(read(vllm_with_nothing_cached), Some((18, None)), "vLLM leaves the figure out where it is 0");
+        let llama_with_nothing_cached = r#"{"usage":{"prompt_tokens":18},"timings":{"cache_n":0,"prompt_n":18}}"#;
+        assert_eq!(read(llama_with_nothing_cached), Some((18, Some(0))));
+        let nonsense = r#"{"usage":{"prompt_tokens":18,"prompt_tokens_details":{"cached_tokens":19}}}"#;
+        assert_eq!(read(nonsense), Some((18, Some(18))));
         let responses =
             r#"{"usage":{"input_tokens":50,"input_tokens_details":{"cached_tokens":48},"output_tokens":2}}"#;
-        assert_eq!(read(responses), Some((50, 48)));
+        assert_eq!(read(responses), Some((50, Some(48))));
         assert_eq!(read("data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), None);
     }
 
@@ -138,7 +169,7 @@ mod tests {
     #[test]
     fn running_figures_count_once_the_last_ones() {
         let running = br#"data: {"usage":{"prompt_tokens":5}} data: {"usage":{"prompt_tokens":6}}"#;
-        assert_eq!(read(running), Some(Usage { prompt: 6, cached: 0 }));
+        assert_eq!(read(running), Some(Usage { prompt: 6, cached: None }));
     }
 
     proptest! {
@@ -153,7 +184,7 @@ mod tests {
                 rest = after;
                 if rest.is_empty() { break; }
             }
-            prop_assert_eq!(tail.usage(), Some(Usage { prompt: 3020, cached: 2956 }));
+            prop_assert_eq!(tail.usage(), Some(Usage { prompt: 3020, cached: Some(2956) }));
             prop_assert!(tail.0.len() <= 2 * KEPT);
         }
 

@@ -56,5 +56,5 @@ impl Past {
 }
 
 fn busy(snapshot: &Snapshot, name: &str) -> bool {
-    snapshot.links.iter().any(|link| link.backend.name() == name && link.backend.in_flight() > 0)
+    snapshot.links.iter().any(|link| link.backend.name() == name && link.backend.busy())
 }

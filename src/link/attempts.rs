@@ -127,7 +127,7 @@ impl Attempts {
     }
 
     fn cut(&self, why: impl Fn(&Wire) -> Option<Cut>) -> usize {
-        let due = |(_, wire): (usize, &Arc<Wire>)| Some((Arc::clone(wire), why(wire)?));
+        let due = |(_, wire): (usize, &Arc<Wire>)| why(wire).map(|why| (Arc::clone(wire), why));
         // The system calls come after the lock, which every request takes.
         let due: Vec<_> = self.0.lock().iter().filter_map(due).collect();
         due.into_iter().filter(|(wire, why)| wire.cut(*why)).count()

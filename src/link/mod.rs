@@ -5,6 +5,7 @@
 
 mod address;
 mod attempts;
+mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,12 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
+use pingora::{Error, ErrorType};
+use tokio::sync::watch;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
+pub use queue::{Place, Queue, Seat};
 
 use crate::config;
 use crate::core::Backend;
@@ -30,6 +34,10 @@ pub struct Link {
     pub metrics: BackendMetrics,
     /// What is under way there.
     pub attempts: Arc<Attempts>,
+    /// How often it began to serve; wakes who waits for that.
+    pub returns: watch::Sender<u64>,
+    /// What waits for room there.
+    pub queue: Arc<Queue>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
     last_error: Mutex<Option<LastError>>,
@@ -53,6 +61,8 @@ impl Link {
             address: Arc::new(Address::new(config.origin.clone())),
             metrics: metrics.backend(pool, &config.name),
             attempts: Arc::default(),
+            returns: watch::Sender::new(0),
+            queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             last_error: Mutex::default(),
             fresh: AtomicU64::new(0),
@@ -76,5 +86,24 @@ impl Link {
     #[must_use]
     pub fn fresh_group(&self) -> u64 {
         self.fresh.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// What failed, for people. Of a TLS handshake it says why, since a certificate is at fault as a rule: Pingora keeps what
+/// rustls said in the middle of a longer text.
+#[must_use]
+pub fn describe(error: &Error) -> String {
+    let kind = error.etype().as_str();
+    let why = error.context.as_ref().and_then(|context| {
+        let (_, why) = context.as_str().rsplit_once("tls connect error cause: ")?;
+        Some(why.rsplit_once(", SNI: ").map_or(why, |(why, _)| why))
+    });
+    match why.filter(|_| *error.etype() == ErrorType::TLSHandshakeFailure) {
+        // What `openssl req -x509` makes, if it is not told otherwise.
+        Some(why) if why.contains("CaUsedAsEndEntity") => {
+            format!("{kind}: its certificate is an authority's own: make one with basicConstraints=critical,CA:FALSE")
+        }
+        Some(why) => format!("{kind}: {why}"),
+        None => kind.to_owned(),
     }
 }

@@ -1,37 +1,48 @@
 //! One attempt at one backend.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header;
 use pingora::http::RequestHeader;
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::proxy::Session;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::form;
+use super::head;
 use super::retry;
-use crate::core::Selection;
+use super::wait;
+use crate::core::{Affinity, Selection, Verdict};
 use crate::link::{Socket, Terms};
 use crate::snapshot::Snapshot;
 
 /// Selects a backend, counts the request there, and says how to connect.
-pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     ctx.leave();
     let again = ctx.again.take();
     let selection = match (again, ctx.selection) {
         (Some(member), Some(selection)) if selection.member == member => selection,
-        _ => next(ctx)?,
+        _ => next(session, ctx).await?,
     };
-    let link = std::sync::Arc::clone(&ctx.snapshot.links[selection.member]);
-    ctx.in_flight = Some(link.backend.enter());
+    let link = Arc::clone(&ctx.snapshot.links[selection.member]);
+    ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, ctx.now())));
     let fresh = again.is_some() || ctx.body.needs_fresh_connection();
     let connect = ctx.snapshot.config.pool().timeouts.connect;
     match link.address.get_within(connect).await {
-        Ok(address) => Ok(Box::new(peer(address, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 }))),
+        Ok(address) => match ctx.gateway().certificates.peer(address, link.address.origin()) {
+            Ok(peer) => {
+                let mut peer = tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
+                if !ctx.form.hop_by_hop {
+                    // There is nothing to strip, so Pingora need not look for each header that it would strip.
+                    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+                }
+                Ok(Box::new(peer))
+            }
+            Err(error) => Err(retry::after_connect(ctx, None, error)),
+        },
         Err(error) => {
             let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
             Err(retry::after_connect(ctx, None, error))
@@ -39,20 +50,27 @@ pub(super) async fn begin(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     }
 }
 
-fn next(ctx: &mut Ctx) -> Result<Selection> {
-    let selection = ctx.snapshot.pool.select(ctx.key, &ctx.tried, ctx.now());
-    let Some(selection) = selection else {
-        return Err(Error::new_in(NO_BACKEND));
+async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
+    let mut verdict = ctx.select(wait::patience(ctx));
+    if let Verdict::Wait { member, .. } = verdict {
+        verdict = wait::for_room(session, ctx, member).await?;
+    }
+    let selection = match verdict {
+        Verdict::Go(selection) => selection,
+        Verdict::Full | Verdict::Wait { .. } => return Err(Error::new_in(FULL)),
+        Verdict::Nobody => return Err(Error::new_in(NO_BACKEND)),
     };
+    if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
+        ctx.snapshot.metrics.spill(reason);
+    }
     ctx.tried.push(selection.member);
     ctx.selection = Some(selection);
     ctx.record.attempt(selection);
     Ok(selection)
 }
 
-fn peer(address: SocketAddr, snapshot: &Snapshot, group: u64) -> HttpPeer {
+fn tuned(mut peer: HttpPeer, snapshot: &Snapshot, group: u64) -> HttpPeer {
     let timeouts = &snapshot.config.pool().timeouts;
-    let mut peer = HttpPeer::new(address, false, String::new());
     peer.group_key = group;
     peer.options.connection_timeout = Some(timeouts.connect);
     peer.options.total_connection_timeout = Some(timeouts.connect);
@@ -77,19 +95,16 @@ fn socket(number: RawFd, digest: Option<&Digest>) -> Option<Socket> {
     Some(Socket { number, local: *digest.local_addr()?.as_inet()?, peer: *digest.peer_addr()?.as_inet()? })
 }
 
-/// Makes the head one that this backend can read.
-pub(super) fn adapt(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-    // HTTP/1.0 and HTTP/2 may do without; HTTP/1.1, which the backend gets, may not.
-    if !upstream.headers.contains_key(header::HOST)
-        && let Some(link) = ctx.link()
-    {
-        upstream.insert_header(header::HOST, link.address.origin().authority())?;
-    }
+/// Makes the head one for this backend. It is Pingora's copy for this attempt; the client's own stays as it came.
+pub(super) fn adapt(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    head::add_headers(session, upstream, ctx)?;
     form::to_origin_form(upstream)
 }
 
 /// No backend is left that could take the request.
 pub(super) const NO_BACKEND: ErrorType = ErrorType::new("no backend available");
+/// Whoever could take the request has as many as it may have.
+pub(super) const FULL: ErrorType = ErrorType::new("every backend is full");
 /// A backend that vanishes without a FIN (power, cable, kernel) is noticed after about a minute: by keep-alive probes
 /// while it should be answering, by the user timeout (RFC 5482) while it should be acknowledging a request.
 const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {

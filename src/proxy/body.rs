@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header;
+use pingora::prelude::timeout;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
 use super::errors::{Refusal, Refused};
 use super::reframe;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::Millis;
 use crate::gateway::Share;
@@ -39,10 +41,9 @@ pub(super) enum Body {
 
 /// Reads the body as far as it may be held.
 pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refused> {
-    let length = content_length(session);
-    let chunked = session.req_header().headers.contains_key(header::TRANSFER_ENCODING);
+    let (length, chunked) = (ctx.form.length, ctx.form.chunked);
     // Pingora must not look for the body of an upgrade: what comes after its head belongs to the other protocol.
-    let upgrade = session.is_upgrade_req() && !chunked && length.is_none_or(|length| length == 0);
+    let upgrade = !chunked && length.is_none_or(|length| length == 0) && session.is_upgrade_req();
     if upgrade || session.as_downstream_mut().is_body_empty() {
         return Ok(());
     }
@@ -50,6 +51,7 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Refusal::BODY_TOO_LARGE.into());
     }
+    ctx.bytes = length.unwrap_or(0);
     // Of an unknown length, more is taken as it comes.
     let wanted = length.map_or(REPLAYED_BY_PINGORA, |length| usize::try_from(length).unwrap_or(usize::MAX));
     let memory = match wanted <= ctx.snapshot.config.pool().retry.max_body.max(1) {
@@ -60,16 +62,20 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
         ctx.body = Body::Streamed;
         return Ok(());
     };
-    if expects_continue(session) {
+    if ctx.form.expects_continue {
         session.as_downstream_mut().write_continue_response().await?;
+        session.req_header_mut().remove_header(&header::EXPECT);
     }
-    let mut pace = Pace::new(limits.header_timeout);
+    let mut pace = Pace::new(limits.header_timeout, ctx);
     ctx.body = match length {
         Some(length) if wanted > REPLAYED_BY_PINGORA => read_large(session, length, memory, &mut pace).await?,
         Some(_) => read_small(session, memory, &mut pace).await?,
         None => read_unknown(session, &ctx.snapshot.config, memory, &mut pace).await?,
     };
     let received = reframe::received(session);
+    if ctx.body.is_complete() {
+        ctx.bytes = received;
+    }
     if received > limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
 }
 
@@ -183,6 +189,11 @@ impl Body {
         }
     }
 
+    /// Whether there is nothing more of it to come.
+    pub(super) fn is_here(&self) -> bool {
+        self.is_complete() || matches!(self, Body::Empty)
+    }
+
     /// Until when more of it must come.
     pub(super) fn upload_due(&self, session: &Session, grace: Duration, begun: Millis, now: Millis) -> Option<Millis> {
         let received = session.as_downstream().body_bytes_read() as u64;
@@ -193,24 +204,20 @@ impl Body {
     pub(super) fn needs_fresh_connection(&self) -> bool {
         !self.is_complete() && !matches!(self, Body::Empty)
     }
-
-    /// Whether it was read before the backend was chosen.
-    pub(super) fn was_read(&self) -> bool {
-        !matches!(self, Body::Empty | Body::Streamed)
-    }
 }
 
 /// How fast a client must send: a byte within `grace`, and [`LEAST_RATE`] on average after a first `grace`, so that a byte
 /// now and then, which keeps a timeout between two bytes from firing, does not hold memory or a backend for ever.
 struct Pace {
     grace: Duration,
-    begun: tokio::time::Instant,
+    clock: Clock,
+    begun: Millis,
     received: u64,
 }
 
 impl Pace {
-    fn new(grace: Duration) -> Pace {
-        Pace { grace, begun: tokio::time::Instant::now(), received: 0 }
+    fn new(grace: Duration, ctx: &Ctx) -> Pace {
+        Pace { grace, clock: ctx.gateway().clock, begun: ctx.begun, received: 0 }
     }
 
     /// Until when more must come, `received` bytes having come by `now` since `begun`.
@@ -220,29 +227,18 @@ impl Pace {
         on_average.min(now.saturating_add(grace))
     }
 
+    /// The next piece. Pingora's timeout costs nothing if it is there already, as a small body is with its head.
     async fn read(&mut self, session: &mut Session) -> Result<Option<Bytes>, Refused> {
-        let now = Millis::try_from(self.begun.elapsed().as_millis()).unwrap_or(Millis::MAX);
-        let deadline = self.begun + Duration::from_millis(Pace::due(self.grace, 0, now, self.received));
+        let now = self.clock.now();
+        let due = Pace::due(self.grace, self.begun, now, self.received);
         let read = session.as_downstream_mut().read_request_body();
-        let piece = match tokio::time::timeout_at(deadline, read).await {
+        let piece = match timeout(Duration::from_millis(due.saturating_sub(now)), read).await {
             Ok(piece) => piece.map_err(Error::into_down)?,
             Err(_) => return Err(Refusal::SLOW_BODY.into()),
         };
         self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
         Ok(piece)
     }
-}
-
-/// The declared length. Pingora has refused what is no number, and lengths that differ.
-fn content_length(session: &Session) -> Option<u64> {
-    let head = session.req_header();
-    head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// RFC 9110, section 10.1.1: the client waits for a word before it sends the body.
-pub(super) fn expects_continue(session: &Session) -> bool {
-    let head = session.req_header();
-    head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// More than `limits.max_body` came of a body whose length was not declared.

@@ -7,7 +7,7 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use serde_json::json;
 
-use super::attempt::NO_BACKEND;
+use super::attempt::{FULL, NO_BACKEND};
 use super::body::BODY_TOO_LARGE;
 use super::ctx::Ctx;
 use super::retry;
@@ -73,6 +73,11 @@ impl Refusal {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "no_backend_available",
         message: "No backend is available now; try again.",
+    };
+    const OVERLOADED: Refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "overloaded",
+        message: "Every backend has as many requests as it may have; try again.",
     };
     const FAILED: Refusal = Refusal {
         status: StatusCode::BAD_GATEWAY,
@@ -146,6 +151,7 @@ fn refusal_for(ctx: &Ctx, e: &Error) -> Option<Refusal> {
         (ErrorSource::Downstream, ErrorType::H2Error | ErrorType::ConnectError) => None,
         (ErrorSource::Downstream, _) => Some(Refusal::MALFORMED),
         (ErrorSource::Upstream, kind) => Some(upstream_refusal(ctx, kind)),
+        (_, kind) if *kind == FULL => Some(Refusal::OVERLOADED),
         (_, kind) if *kind == NO_BACKEND => Some(Refusal::NONE_AVAILABLE),
         _ => Some(Refusal::INTERNAL),
     }

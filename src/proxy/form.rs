@@ -1,6 +1,6 @@
 //! The form of a request's head: what Pingora lets pass, and two servers might read in two ways.
 
-use http::{HeaderMap, Method, Version, header};
+use http::{Method, Version, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_target_authority};
@@ -8,32 +8,109 @@ use pingora::proxy::Session;
 
 use super::errors::Refusal;
 
-/// Refuses a head that is not what every server would read in the same way.
-pub(super) fn check(head: &RequestHeader) -> Result<(), Refusal> {
-    let headers = &head.headers;
-    match headers.get(header::HOST) {
-        None if head.version == Version::HTTP_11 => return Err(Refusal::NO_HOST),
-        Some(host) if !host.as_bytes().iter().copied().all(is_host) => return Err(Refusal::BAD_HOST),
-        _ => {}
+/// What a head says, of which more than one step wants to know. All headers are read once: looking one up costs as much
+/// as passing five.
+#[derive(Default)]
+pub(super) struct Form {
+    /// The declared length of the body, in bytes.
+    pub(super) length: Option<u64>,
+    /// Whether the body comes in chunks.
+    pub(super) chunked: bool,
+    /// Whether the client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+    pub(super) expects_continue: bool,
+    /// Whether there is a header that is meant for us alone, and Pingora has something to strip.
+    pub(super) hop_by_hop: bool,
+    /// Whether a proxy before us has said whom it forwards.
+    pub(super) forwarded_for: bool,
+    /// Whether the client named the request.
+    pub(super) request_id: bool,
+    bytes: usize,
+    lengths: u32,
+    codings: u32,
+    has_host: bool,
+    bad_host: bool,
+    bad_value: bool,
+    bad_framing: bool,
+}
+
+/// Reads a head of at most `max` bytes; refuses one that is not what every server would read in the same way.
+pub(super) fn read(session: &Session, max: usize) -> Result<Form, Refusal> {
+    let head = session.req_header();
+    let form = Form::of(head);
+    if form.bytes > max {
+        return Err(Refusal::HEAD_TOO_LARGE);
+    }
+    if !form.has_host && head.version == Version::HTTP_11 {
+        return Err(Refusal::NO_HOST);
+    }
+    if form.bad_host {
+        return Err(Refusal::BAD_HOST);
     }
     if !is_target(head) {
         return Err(Refusal::BAD_TARGET);
     }
-    if headers.iter().any(|(_, value)| value.as_bytes().contains(&0)) {
+    if form.bad_value {
         return Err(Refusal::BAD_HEADER);
     }
-    if is_framed(headers) { Ok(()) } else { Err(Refusal::BAD_FRAMING) }
+    if form.bad_framing || form.lengths > 1 || form.codings > 1 || form.chunked && is_framed_twice(session) {
+        return Err(Refusal::BAD_FRAMING);
+    }
+    Ok(form)
 }
 
-/// Whether a head declares a length and a coding. Pingora drops the length and goes by the coding, as RFC 9112, section
-/// 6.3 allows; a proxy in front of us may have gone by the length.
-pub(super) fn is_framed_twice(session: &Session) -> bool {
-    let coded = session.req_header().headers.contains_key(header::TRANSFER_ENCODING);
-    let raw = session.as_downstream().as_http1().filter(|_| coded).map(|session| session.get_headers_raw_bytes());
-    raw.is_some_and(|raw| raw.split(|byte| *byte == b'\n').any(declares_length))
+impl Form {
+    fn of(head: &RequestHeader) -> Form {
+        let mut form = Form { bytes: head.method.as_str().len() + head.raw_path().len(), ..Form::default() };
+        for (name, value) in &head.headers {
+            let value = value.as_bytes();
+            form.bytes += name.as_str().len() + value.len() + 4;
+            form.bad_value |= value.contains(&0);
+            match *name {
+                header::HOST => {
+                    form.has_host = true;
+                    form.bad_host |= !value.iter().copied().all(is_host);
+                }
+                header::CONTENT_LENGTH => form.declares_length(value),
+                header::TRANSFER_ENCODING => form.declares_coding(value),
+                header::EXPECT => form.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+                header::CONNECTION | header::UPGRADE | header::TE | header::TRAILER => form.hop_by_hop = true,
+                header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => form.hop_by_hop = true,
+                _ => match name.as_str() {
+                    "keep-alive" | "proxy-connection" | "http2-settings" => form.hop_by_hop = true,
+                    "x-forwarded-for" => form.forwarded_for = true,
+                    "x-request-id" => form.request_id = true,
+                    _ => {}
+                },
+            }
+        }
+        form
+    }
+
+    /// One length, in digits. Pingora has refused lengths that differ; it takes those that agree, such as `5, 5`, and
+    /// passes them on as they are.
+    fn declares_length(&mut self, value: &[u8]) {
+        self.lengths += 1;
+        self.bad_framing |= !value.iter().all(u8::is_ascii_digit);
+        self.length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+    }
+
+    /// Chunks, and nothing else: Pingora takes off every coding but passes on the body.
+    fn declares_coding(&mut self, value: &[u8]) {
+        self.codings += 1;
+        self.bad_framing |= !value.eq_ignore_ascii_case(b"chunked");
+        self.chunked = true;
+        self.hop_by_hop = true;
+    }
 }
 
-fn declares_length(line: &[u8]) -> bool {
+/// Whether a head with a coding declares a length, too. Pingora drops the length and goes by the coding, as RFC 9112,
+/// section 6.3 allows; a proxy in front of us may have gone by the length.
+fn is_framed_twice(session: &Session) -> bool {
+    let raw = session.as_downstream().as_http1().map(|session| session.get_headers_raw_bytes());
+    raw.is_some_and(|raw| raw.split(|byte| *byte == b'\n').any(is_length))
+}
+
+fn is_length(line: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length";
     line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
 }
@@ -56,16 +133,6 @@ fn is_target(head: &RequestHeader) -> bool {
             matches!(raw_target_authority(raw), RawTargetAuthority::Absolute { scheme, .. } if is_http_family_scheme(scheme))
         }
     }
-}
-
-/// One length, in digits, or chunks and nothing else. Pingora takes lengths that agree, such as `5, 5`, and passes
-/// them on as they are; and it takes off every coding but passes on the body.
-fn is_framed(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let length = lengths.next().is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
-    let coding = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    length && coding && lengths.next().is_none() && codings.next().is_none()
 }
 
 /// What a host, a literal address or a port is made of. A comma, which a name might have, would be a list to some.

@@ -1,11 +1,10 @@
 //! The request's head: what is refused, and whose session it is.
 
-use http::{HeaderName, HeaderValue, Version, header};
+use http::{HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{ErrorType, OrErr, Result};
 
-use super::body;
 use super::connections;
 use super::ctx::Ctx;
 use super::errors::Refusal;
@@ -24,62 +23,63 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
     if session.is_http2() {
         session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
     }
-    let head = session.req_header();
-    if head_bytes(head) > limits.max_header_bytes {
-        return Err(Refusal::HEAD_TOO_LARGE);
-    }
-    form::check(head)?;
-    if form::is_framed_twice(session) {
-        return Err(Refusal::BAD_FRAMING);
-    }
+    ctx.form = form::read(session, limits.max_header_bytes)?;
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);
     Ok(())
 }
 
-/// Adds what every backend is told besides what the client said. Once for all attempts, and before Pingora copies the
-/// head for each: here its tables still have room.
-pub(super) fn add_headers(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-    let client = connections::client(session);
-    let request_id = ctx.record.request_id(session);
-    let answered_expect = ctx.body.was_read() && body::expects_continue(session);
-    let head = session.req_header_mut();
-    if answered_expect {
-        head.remove_header(&header::EXPECT);
+/// Adds what every backend is told besides what the client said.
+pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    if let Some(client) = connections::client(session, &ctx.busy) {
+        let chain = if ctx.form.forwarded_for { forwarded_for(upstream, &client)? } else { client };
+        upstream.insert_header("X-Forwarded-For", chain)?;
     }
-    if let Some(client) = client {
-        let chain = forwarded_for(head, client)?;
-        head.insert_header("X-Forwarded-For", chain)?;
+    upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme(session)))?;
+    match host(session.req_header()) {
+        Some(host) => upstream.insert_header("X-Forwarded-Host", host)?,
+        None => {
+            upstream.remove_header("X-Forwarded-Host");
+            add_host(upstream, ctx)?;
+        }
     }
-    head.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"))?;
-    let host = match head.version {
-        Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
-        _ => None,
-    };
-    match host.or_else(|| head.headers.get(header::HOST).cloned()) {
-        Some(host) => head.insert_header("X-Forwarded-Host", host)?,
-        None => drop(head.remove_header("X-Forwarded-Host")),
-    }
-    if !head.headers.contains_key(&REQUEST_ID) {
-        head.insert_header("X-Request-Id", request_id)?;
+    if !ctx.form.request_id {
+        upstream.insert_header("X-Request-Id", ctx.record.made_up_id())?;
     }
     Ok(())
 }
 
-/// The proxies that a request came through, and who asked us.
-fn forwarded_for(head: &RequestHeader, client: HeaderValue) -> Result<HeaderValue> {
-    if !head.headers.contains_key(&FORWARDED_FOR) {
-        return Ok(client);
-    }
-    let before = head.headers.get_all(&FORWARDED_FOR).iter();
-    let chain: Vec<&[u8]> = before.chain([&client]).map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
+/// How the client came.
+fn scheme(session: &Session) -> &'static str {
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    if tls { "https" } else { "http" }
 }
 
-fn head_bytes(head: &RequestHeader) -> usize {
-    let line = head.method.as_str().len() + head.raw_path().len();
-    head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() + line
+/// The host that the client asked for, if it named one.
+fn host(head: &RequestHeader) -> Option<HeaderValue> {
+    let authority = match head.version {
+        Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
+        _ => None,
+    };
+    authority.or_else(|| head.headers.get(header::HOST).cloned())
+}
+
+/// HTTP/1.0 and HTTP/2 may do without a host; HTTP/1.1, which the backend gets, may not.
+fn add_host(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    match ctx.link() {
+        Some(link) if !upstream.headers.contains_key(header::HOST) => {
+            upstream.insert_header(header::HOST, link.address.origin().authority())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The proxies that a request came through, and who asked us.
+fn forwarded_for(head: &RequestHeader, client: &HeaderValue) -> Result<HeaderValue> {
+    let before = head.headers.get_all("x-forwarded-for").iter();
+    let chain: Vec<&[u8]> = before.chain([client]).map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
 }
 
 /// The session in the first of the configured headers that is present and not empty. A value that is none, or several
@@ -123,6 +123,3 @@ fn value_of(
     }
     Ok(found)
 }
-
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -12,21 +12,26 @@ use http::HeaderValue;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
-use super::head::REQUEST_ID;
+use super::http2::Streams;
 use super::reframe;
 use crate::access_log::Line;
+use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
-use crate::core::{Affinity, Selection, SessionKey};
+use crate::core::{Affinity, Reason, Selection, SessionKey};
 use crate::gateway::Gateway;
 use crate::link::Cut;
 use crate::metrics::{Code, Phase};
 use crate::snapshot::Snapshot;
+use crate::watch::{Finished, is_chat};
 
 /// The facts of one request.
 pub(super) struct Record {
     gateway: Arc<Gateway>,
     snapshot: Arc<Snapshot>,
     begun: Instant,
+    key: Option<SessionKey>,
+    turn: Option<Turn>,
+    chat: bool,
     selection: Option<Selection>,
     attempts: u32,
     /// The status that the client got; 0 if it got none yet.
@@ -41,9 +46,11 @@ pub(super) struct Record {
     bytes_in: u64,
     bytes_out: u64,
     usage: Option<Usage>,
-    /// The client's own, or one that was made up, from when somebody first asked for it.
+    /// Made up, from when somebody first asked for it; for the access log the client's own, if it has one.
     request_id: Option<HeaderValue>,
     log: Option<Box<LogFacts>>,
+    /// Those of its connection, over HTTP/2.
+    streams: Option<Arc<Streams>>,
 }
 
 /// What only the access log needs; kept only if there is one.
@@ -56,12 +63,16 @@ struct LogFacts {
 }
 
 impl Record {
-    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>) -> Record {
+    pub(super) fn new(gateway: Arc<Gateway>, snapshot: Arc<Snapshot>, streams: Option<Arc<Streams>>) -> Record {
         Record {
+            streams,
             log: gateway.access_log.enabled().then(Box::default),
             gateway,
             snapshot,
             begun: Instant::now(),
+            key: None,
+            turn: None,
+            chat: false,
             selection: None,
             attempts: 0,
             status: 0,
@@ -83,26 +94,30 @@ impl Record {
 
     /// The head of the request is there.
     pub(super) fn request(&mut self, session: &Session) {
-        if self.log.is_some() {
-            self.request_id(session);
-            let head = session.req_header();
-            if let Some(log) = &mut self.log {
-                head.method.as_str().clone_into(&mut log.method);
-                head.uri.path().clone_into(&mut log.path);
-            }
+        let head = session.req_header();
+        self.chat = is_chat(&head.method, head.uri.path());
+        if let Some(log) = &mut self.log {
+            head.method.as_str().clone_into(&mut log.method);
+            head.uri.path().clone_into(&mut log.path);
+            self.request_id = Some(head.headers.get("x-request-id").cloned().unwrap_or_else(new_request_id));
         }
     }
 
-    /// The client's own request id, or one that is made up, the same one for the whole request.
-    pub(super) fn request_id(&mut self, session: &Session) -> HeaderValue {
-        let own = || session.req_header().headers.get(&REQUEST_ID).cloned();
-        self.request_id.get_or_insert_with(|| own().unwrap_or_else(new_request_id)).clone()
+    /// The id of a request that has none of its client, the same one for the whole request.
+    pub(super) fn made_up_id(&mut self) -> HeaderValue {
+        self.request_id.get_or_insert_with(new_request_id).clone()
     }
 
     pub(super) fn session(&mut self, key: Option<SessionKey>) {
+        self.key = key;
         if let Some(log) = &mut self.log {
             log.session = key.map(|key| key.to_string());
         }
+    }
+
+    /// A backend has begun to answer well, as this turn of the session.
+    pub(super) fn turn(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// A backend was selected, for another attempt.
@@ -189,18 +204,30 @@ impl Record {
     fn count(&self) {
         let (status, seconds) = (self.final_status(), self.begun.elapsed().as_secs_f64());
         match self.selection.filter(|_| !self.own_answer) {
-            Some(Selection { member, affinity }) => {
+            Some(selection @ Selection { member, affinity, .. }) => {
                 let metrics = &self.snapshot.links[member].metrics;
                 metrics.request(affinity, Code::of(status), seconds);
                 if let Some(usage) = self.usage {
                     metrics.usage(affinity, usage);
                 }
+                self.finished(selection, status);
             }
             None => self.snapshot.metrics.unanswered(Code::of(status)),
         }
         if status == 499 {
             self.snapshot.metrics.abort(self.phase);
         }
+        if let Some(streams) = &self.streams {
+            streams.ended(status == 499, self.begun.elapsed());
+        }
+    }
+
+    /// What the request says of how well affinity works.
+    fn finished(&self, selection: Selection, status: u16) {
+        let backend = &self.snapshot.links[selection.member].backend;
+        let (key, turn, chat, usage) = (self.key, self.turn, self.chat, self.usage);
+        let finished = Finished { key, turn, chat, backend, whole: status == 200, usage };
+        self.snapshot.finished(&finished, selection, self.gateway.clock.now());
     }
 
     fn log(&self, log: &LogFacts) {
@@ -212,6 +239,7 @@ impl Record {
             pool: &self.snapshot.config.pool().name,
             backend: self.backend(),
             affinity: self.selection.map(|selection| Affinity::as_str(selection.affinity)),
+            reason: self.selection.and_then(|selection| selection.reason).map(Reason::as_str),
             attempts: self.attempts,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -240,9 +268,15 @@ impl Drop for Record {
 fn new_request_id() -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let bits = u128::from(*PROCESS) << 64 | u128::from(COUNT.fetch_add(1, Ordering::Relaxed));
-    let digit = |place: u32| b"0123456789abcdef"[(bits >> (4 * place)) as usize & 15];
     let mut id = [0; 32];
-    (0..).zip(id.iter_mut().rev()).for_each(|(place, byte)| *byte = digit(place));
+    write_hex(*PROCESS, &mut id[..16]);
+    write_hex(COUNT.fetch_add(1, Ordering::Relaxed), &mut id[16..]);
     HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+}
+
+fn write_hex(bits: u64, digits: &mut [u8]) {
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        let value = usize::try_from(bits >> (4 * place) & 15).unwrap_or_default();
+        *digit = b"0123456789abcdef"[value];
+    }
 }

@@ -10,7 +10,7 @@ use super::body::Body;
 use super::ctx::{Ctx, TurnedAway};
 use super::retry;
 use crate::core::usage::Tail;
-use crate::core::{Affinity, Cause, Observation};
+use crate::core::{Cause, Observation};
 
 /// The head of a response.
 pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
@@ -35,9 +35,10 @@ pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut C
         && !response.status.is_server_error()
         && response.status != StatusCode::TOO_MANY_REQUESTS
     {
-        ctx.snapshot.pool.landed(key, selection, now);
-        ctx.landed = selection.affinity != Affinity::Home;
+        ctx.record.turn(ctx.snapshot.pool.landed(key, selection, now));
+        ctx.landed = true;
     }
+    ctx.streams = response.status == StatusCode::OK && is_event_stream(response);
     if may_have_usage(response) {
         ctx.tail = Some(Tail::default());
     }
@@ -68,8 +69,12 @@ pub(super) fn frame(session: &mut Session, response: &mut ResponseHeader, ctx: &
 pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
     if let Some(piece) = piece {
         ctx.record.bytes_out(piece.len());
+        let now = ctx.now();
         if let Some(attempt) = &ctx.attempt {
-            attempt.progress(ctx.now());
+            attempt.progress(now);
+        }
+        if let Some(seat) = ctx.seat.as_ref().filter(|_| !piece.is_empty()) {
+            if ctx.streams { seat.there.first_token(now) } else { seat.there.answered() }
         }
         if let Some(tail) = &mut ctx.tail {
             tail.push(piece);
@@ -82,7 +87,11 @@ pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
 
 /// The response is over: what it said of the prompt counts, and its session was active until now.
 pub(super) fn end(ctx: &mut Ctx) {
-    ctx.record.usage(ctx.tail.as_ref().and_then(Tail::usage));
+    let usage = ctx.tail.as_ref().and_then(Tail::usage);
+    if let (Some(seat), Some(usage)) = (&ctx.seat, usage) {
+        seat.there.learn(usage);
+    }
+    ctx.record.usage(usage);
     if let (Some(key), Some(selection), true) = (ctx.key, ctx.selection, ctx.landed) {
         ctx.snapshot.pool.active(key, selection, ctx.now());
     }
@@ -116,7 +125,7 @@ fn observe(ctx: &Ctx, member: usize, status: StatusCode) {
     if seen != Observation::TrafficOk {
         ctx.snapshot.links[member].note_error(format!("answered {}", status.as_u16()));
     }
-    ctx.snapshot.observe(member, seen, &ctx.gateway().metrics);
+    ctx.snapshot.observe(member, seen, &ctx.gateway().metrics, ctx.now());
 }
 
 /// JSON and event streams of a success, not compressed.
@@ -128,6 +137,11 @@ fn may_have_usage(response: &ResponseHeader) -> bool {
     response.status == StatusCode::OK
         && !response.headers.contains_key(header::CONTENT_ENCODING)
         && response.headers.get(header::CONTENT_TYPE).is_some_and(json_or_events)
+}
+
+fn is_event_stream(response: &ResponseHeader) -> bool {
+    let kind = response.headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// What `Connection` may name and Pingora has use for: options of the connection, and what delimits the body.

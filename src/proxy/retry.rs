@@ -2,7 +2,7 @@
 //!
 //! | stage | the backend's fault | another attempt |
 //! |---|---|---|
-//! | connect refused, timed out | yes | on the next backend; costs no budget |
+//! | connect refused, timed out, TLS failed | yes | on the next backend; costs no budget |
 //! | a reused connection had died | no: the stale pool race | at once, there, on a fresh connection; costs nothing |
 //! | closed before any byte, on a fresh connection | yes | on the next backend |
 //! | no first byte in time | yes | on the next backend |
@@ -19,7 +19,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{Ctx, TurnedAway};
 use crate::core::{Cause, Millis, Observation, State};
-use crate::link::{Attempt, Cut};
+use crate::link::{Attempt, Cut, describe};
 use crate::metrics::RetryReason;
 
 /// A connection could not be made.
@@ -27,7 +27,7 @@ pub(super) fn after_connect(ctx: &mut Ctx, address: Option<SocketAddr>, mut e: B
     e.as_up();
     blame(ctx, Cause::Connect, || match e.etype() {
         ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
-        kind => format!("connect: {}", kind.as_str()),
+        _ => format!("connect: {}", describe(&e)),
     });
     if let Some(link) = ctx.link() {
         link.address.failed(address);
@@ -130,7 +130,7 @@ pub(super) fn turn_away(ctx: &mut Ctx, turned_away: TurnedAway) -> Box<Error> {
 fn blame(ctx: &Ctx, cause: Cause, what: impl FnOnce() -> String) {
     let (Some(selection), Some(link)) = (ctx.selection, ctx.link()) else { return };
     link.note_error(what());
-    ctx.snapshot.observe(selection.member, Observation::TrafficFailed(cause), &ctx.gateway().metrics);
+    ctx.snapshot.observe(selection.member, Observation::TrafficFailed(cause), &ctx.gateway().metrics, ctx.now());
 }
 
 /// Whether any byte of the final response reached the client. Informational ones (1xx) are not it.

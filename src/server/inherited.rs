@@ -50,7 +50,7 @@ impl Inherited {
         let snapshot = gateway.snapshot.load();
         for (name, draining) in &self.estate.drains {
             if let Some(member) = snapshot.pool.position(name) {
-                snapshot.pool.members()[member].backend.set_draining(*draining);
+                snapshot.pool.members()[member].backend.set_draining(*draining, gateway.clock.now());
             }
         }
     }

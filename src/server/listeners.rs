@@ -86,10 +86,9 @@ impl Listeners {
     ///
     /// If a listener can't be handed to Pingora.
     pub(super) fn serve(gateway: &Arc<Gateway>, sockets: Sockets) -> io::Result<Listeners> {
-        let idle = gateway.snapshot.load().config.limits.header_timeout;
         let mut listeners = Listeners {
             gateway: Arc::clone(gateway),
-            connections: Connections::new(Arc::clone(gateway), idle),
+            connections: Connections::new(Arc::clone(gateway)),
             traffic: Vec::new(),
             admin: Vec::new(),
         };
@@ -177,7 +176,8 @@ impl Listeners {
 
     fn add(&mut self, sockets: Sockets) -> io::Result<()> {
         for bound in sockets.traffic {
-            self.traffic.push(bound.serve("traffic", self.connections.clone())?);
+            let connections = self.connections.on(bound.configured);
+            self.traffic.push(bound.serve("traffic", connections)?);
         }
         for bound in sockets.admin {
             self.admin.push(bound.serve("admin", Admin::app(&self.gateway))?);

@@ -1,5 +1,6 @@
 //! The life of the process: bind, serve, reload, drain; and how another one takes its place.
 
+mod certificates;
 mod drain;
 mod file;
 mod handover;
@@ -17,6 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::prelude::sleep;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use drain::Drained;
@@ -25,6 +27,7 @@ pub use inherited::Inherited;
 use crate::config::Config;
 use crate::gateway::{Gateway, Leaving, Order};
 use crate::probe::Probes;
+use crate::signals::Pollers;
 use file::Watched;
 use handover::Estate;
 use inherited::{Former, Predecessor};
@@ -56,7 +59,7 @@ impl Server {
     pub fn inherit(config: Config, mut inherited: Inherited) -> io::Result<Server> {
         let sockets = Sockets::bind(&config, &mut inherited)?;
         inherited.close_rest();
-        let gateway = Gateway::new(config).map_err(io::Error::other)?;
+        let gateway = Gateway::new(config)?;
         inherited.drain(&gateway);
         Ok(Server { gateway, sockets, predecessor: inherited.predecessor, file: None })
     }
@@ -97,7 +100,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> io::Result<Drained> {
         let gateway = self.gateway;
         let mut stop = std::pin::pin!(stop);
-        let probes = Probes::start(&gateway);
+        let (probes, pollers) = (Probes::start(&gateway), Pollers::start(&gateway));
         let sweeper = tokio::spawn(sweep(Arc::clone(&gateway)));
         let former = match self.predecessor {
             Some(predecessor) => tokio::select! {
@@ -115,7 +118,8 @@ impl Server {
             }
             None => drop(tokio::spawn(tell_ready(Arc::clone(&gateway)))),
         }
-        let mut running = Running { listeners, probes, gateway: Arc::clone(&gateway), file: self.file };
+        let mut running = Running { listeners, probes, pollers, gateway: Arc::clone(&gateway), file: self.file };
+        let certificates = tokio::spawn(certificates::follow(Arc::clone(&gateway)));
         let why = running.until(stop).await;
         gateway.leave(why);
         if why == Leaving::Stopping {
@@ -124,6 +128,7 @@ impl Server {
         let drained = drain::drain(&gateway, &mut running.listeners, why, cut).await;
         running.listeners.stop_admin().await;
         sweeper.abort();
+        certificates.abort();
         Ok(drained)
     }
 }
@@ -147,6 +152,7 @@ struct Running {
     gateway: Arc<Gateway>,
     listeners: Listeners,
     probes: Probes,
+    pollers: Pollers,
     file: Option<Watched>,
 }
 
@@ -220,10 +226,8 @@ impl Running {
 
 /// Ends what is over its time, for as long as the process lives.
 async fn sweep(gateway: Arc<Gateway>) {
-    let mut tick = interval(SWEEP);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        sleep(SWEEP).await;
         gateway.sweep();
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use tokio::task::spawn_blocking;
 
 use super::{Running, systemd};
+use crate::certificates::{Certificates, Prepared};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
@@ -59,9 +60,9 @@ impl Running {
     }
 
     async fn reload_from(&mut self, path: &Path, max_moved: Option<f64>) -> Outcome {
-        let (config, report) = match read(&self.gateway, path).await {
+        let (config, report, certificates) = match read(&self.gateway, path).await {
             Ok(read) => read,
-            Err(outcome) => return outcome,
+            Err(failed) => return *failed,
         };
         let max_moved = max_moved.unwrap_or(self.gateway.snapshot.load().config.reload.max_moved);
         if report.sessions.share > max_moved {
@@ -71,8 +72,9 @@ impl Running {
             Ok(new) => new,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        self.gateway.reload(config.clone());
+        self.gateway.reload(config.clone(), certificates);
         self.probes.follow();
+        self.pollers.follow();
         match self.listeners.apply(&config, new) {
             Ok(()) => Outcome::Done(report),
             Err(error) => Outcome::Failed(format!("in force, but for a listener: {error}")),
@@ -81,15 +83,20 @@ impl Running {
 }
 
 /// Reads a file, and finds out what it would change.
-async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Box<Report>), Outcome> {
+async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Box<Report>, Prepared), Box<Outcome>> {
     let (path, current) = (path.to_owned(), gateway.snapshot.load_full());
     let read = spawn_blocking(move || {
-        let config = Config::load(path).map_err(Outcome::Invalid)?;
+        let config = Config::load(path).map_err(|errors| Box::new(Outcome::Invalid(errors)))?;
         // For comparing only: what comes into force keeps the state of what is.
-        let metrics = Metrics::new().map_err(|error| Outcome::Failed(error.to_string()))?;
+        let metrics = Metrics::new().map_err(failed)?;
         let new = Snapshot::new(config, &metrics);
         let report = Box::new(Report::new(&current, &new));
-        Ok((new.config, report))
+        let certificates = Certificates::prepare(&new.config).map_err(failed)?;
+        Ok((new.config, report, certificates))
     });
-    read.await.unwrap_or_else(|error| Err(Outcome::Failed(error.to_string())))
+    read.await.unwrap_or_else(|error| Err(failed(error)))
+}
+
+fn failed(error: impl ToString) -> Box<Outcome> {
+    Box::new(Outcome::Failed(error.to_string()))
 }

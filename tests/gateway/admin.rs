@@ -85,8 +85,8 @@ async fn backends_are_listed_with_every_field() {
     let gpu0 = gateway.backend("gpu0").await;
     let expected = serde_json::json!({
         "name": "gpu0", "url": a.url(), "pool": "main", "state": "healthy", "draining": false, "weight": 3,
-        "priority": 1, "in_flight": 0, "requests": 0, "last_error": null, "last_error_at": null,
-        "prompt_tokens": 0, "cached_prompt_tokens": 0,
+        "priority": 1, "in_flight": 0, "queued": 0, "sessions": 0, "requests": 0, "last_error": null, "last_error_at": null,
+        "prompt_tokens": 0, "cached_prompt_tokens": 0, "signals": null,
     });
     assert_eq!(gpu0, expected);
     gateway.send(&Req::chat("hello", 3, false)).await;
@@ -161,19 +161,28 @@ async fn explain_says_what_happens() {
     assert_eq!((&explained["session"], &explained["home"]), (&session.as_str().into(), &"a".into()));
     assert_eq!(explained["order"], serde_json::json!(["a", "b"]));
     assert_eq!((&explained["would_go_to"], &explained["affinity"]), (&"a".into(), &"home".into()));
+    assert!(explained["reason"].is_null() && explained["refused"].is_null(), "{explained}");
     sims[0].kill().await;
     gateway.until_state("a", "unhealthy").await;
     let path = format!("/explain?x=1&session={session}");
     let explained = gateway.admin_get(&path).await.json();
     assert_eq!((&explained["home"], &explained["would_go_to"]), (&"a".into(), &"b".into()));
-    assert_eq!(explained["affinity"], "failover");
+    assert_eq!((&explained["affinity"], &explained["reason"]), (&"failover".into(), &"unhealthy".into()));
+    assert_eq!(
+        (&explained["backends"][0]["name"], &explained["backends"][0]["obstacle"]),
+        (&"a".into(), &"unhealthy".into())
+    );
     assert_eq!(gateway.metric("ingle_displaced_sessions", &[]).await, 0.0, "asking moves nobody");
     gateway.send(&Req::chat("hello", 1, false).session(&session)).await;
-    assert_eq!(gateway.admin_get(&path).await.json()["affinity"], "stayed");
+    let stayed = gateway.admin_get(&path).await.json();
+    assert_eq!((&stayed["affinity"], &stayed["turns"]), (&"stayed".into(), &1.into()));
+    assert_eq!((&stayed["backends"][1]["last"], &stayed["backends"][1]["seen"]["warm"]), (&true.into(), &true.into()));
+    assert!(stayed["backends"][1]["score"].is_null(), "the hash has no scores");
+    assert_eq!(gateway.backend("b").await["sessions"], 1, "one session is there");
 
     let spaced = gateway.admin_get("/explain?session=two%20words").await.json();
     assert_eq!((&spaced["session"], &spaced["home"]), (&"two words".into(), &gateway.home("two words").into()));
-    for query in ["", "?", "?session=", "?session=%ff", "?session=%00", "?other=1"] {
+    for query in ["", "?", "?session=", "?session=%ff", "?session=%00", "?other=1", "?session=s&bytes=many"] {
         assert_eq!(gateway.admin_get(&format!("/explain{query}")).await.status, 400, "{query}");
     }
 }

@@ -11,7 +11,7 @@ use crate::scripted::Scripted;
 #[tokio::test]
 async fn every_turn_of_every_session_is_served_at_home() {
     let sims = sims(3).await;
-    let gateway = Setup::new().sims(&sims).start().await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
     let load = LoadConfig { sessions: 100, turns: 5, concurrency: 16, ..LoadConfig::new([gateway.url()]) };
     let report = LoadRun::start(load.clone()).unwrap().finish().await;
     assert_eq!((report.succeeded, report.failed(), report.moved_sessions), (500, 0, 0));
@@ -30,8 +30,8 @@ async fn every_turn_of_every_session_is_served_at_home() {
 #[tokio::test]
 async fn two_gateways_agree_whatever_the_order_of_the_file() {
     let sims = sims(4).await;
-    let one = Setup::new().sims(&sims).start().await;
-    let other = Setup::new().sims(sims.iter().rev()).start().await;
+    let one = Setup::new().unbounded().sims(&sims).start().await;
+    let other = Setup::new().unbounded().sims(sims.iter().rev()).start().await;
     let urls = [one.url(), other.url()];
     let load = LoadConfig { sessions: 80, turns: 4, url_choice: UrlChoice::PerRequest, ..LoadConfig::new(urls) };
     let report = LoadRun::start(load).unwrap().finish().await;

@@ -58,6 +58,18 @@ fn explain_prints_the_order_home_first() {
 }
 
 #[test]
+fn explain_prints_the_scores_where_they_decide() {
+    let setup = Setup::new().top("affinity: { policy: least_ttft }").backend("a", "http://a.test:1");
+    let path = file(&setup.backend_with("b", "http://b.test:1", "weight: 2").yaml());
+    let path = path.to_str().unwrap();
+    let text = stdout(&["explain", "--config", path, "--session", "s", "--bytes", "1000"]);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    let score = |speed: u32, total: u32| format!("\t(wait 0 + recompute 1500 + decoding 0) / speed {speed} = {total}");
+    assert_eq!(lines, [format!("a{}", score(1, 1500)), format!("b{}", score(2, 750))]);
+}
+
+#[test]
 fn explain_refuses_what_it_cannot_answer() {
     let path = config(&["a", "b"]);
     assert!(complaint(&["explain", "--config", &path, "--session", "s", "--without", "z"]).contains("z"));

@@ -195,7 +195,7 @@ async fn all_that_wait_on_a_backend_move_when_it_is_killed() {
     let held = gate.clone();
     let a = Scripted::start(move |_| vec![Step::Wait(held.clone()), Step::Close]).await;
     let b = Scripted::ok("b").await;
-    let gateway = Setup::new().one_probe().backend("a", &a.url()).backend("b", &b.url()).start().await;
+    let gateway = Setup::new().unbounded().one_probe().backend("a", &a.url()).backend("b", &b.url()).start().await;
     let mut clients = Vec::new();
     for session in gateway.sessions_of("a", 30) {
         let mut client = gateway.client().await;

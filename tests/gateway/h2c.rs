@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -25,7 +26,11 @@ impl H2c {
 
     /// `window`: how many bytes of each response may come before they are read.
     pub(crate) async fn with_window(address: SocketAddr, window: u32) -> H2c {
-        let stream = TcpStream::connect(address).await.unwrap();
+        H2c::over(TcpStream::connect(address).await.unwrap(), window).await
+    }
+
+    /// On a connection that is there, such as one over TLS.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, window: u32) -> H2c {
         let handshake = h2::client::Builder::new().initial_window_size(window).handshake(stream);
         let (requests, connection) = handshake.await.unwrap();
         // How it ends shows in the streams.

@@ -22,6 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Setup {
     listeners: Vec<SocketAddr>,
+    tls: Option<String>,
     top: Vec<String>,
     pool: Vec<String>,
     health: String,
@@ -33,6 +34,7 @@ impl Setup {
     pub(crate) fn new() -> Setup {
         Setup {
             listeners: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            tls: None,
             top: Vec::new(),
             pool: Vec::new(),
             health: "interval: 50ms".to_owned(),
@@ -43,6 +45,11 @@ impl Setup {
     /// Other addresses than one on a port of the system's choice.
     pub(crate) fn listeners(self, listeners: &[SocketAddr]) -> Setup {
         Setup { listeners: listeners.to_vec(), ..self }
+    }
+
+    /// The keys of `tls` for all listeners.
+    pub(crate) fn tls(self, keys: &str) -> Setup {
+        Setup { tls: Some(keys.to_owned()), ..self }
     }
 
     pub(crate) fn backend(self, name: &str, url: &str) -> Setup {
@@ -71,6 +78,11 @@ impl Setup {
         self
     }
 
+    /// Sessions do not leave a busy home: what the test is about is something else.
+    pub(crate) fn unbounded(self) -> Setup {
+        self.pool("overload: { balance_factor: 0 }")
+    }
+
     /// A top-level key with its value.
     pub(crate) fn top(mut self, line: &str) -> Setup {
         self.top.push(line.to_owned());
@@ -89,7 +101,9 @@ impl Setup {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let listeners: Vec<String> = self.listeners.iter().map(|address| format!("{{ address: {address} }}")).collect();
+        let tls = self.tls.as_ref().map_or_else(String::new, |keys| format!(", tls: {{ {keys} }}"));
+        let listeners: Vec<String> =
+            self.listeners.iter().map(|address| format!("{{ address: {address}{tls} }}")).collect();
         let mut text = format!("listeners: [{}]\nadmin: {{ address: 127.0.0.1:0 }}\n", listeners.join(", "));
         for line in &self.top {
             text += &format!("{line}\n");
@@ -135,6 +149,15 @@ impl Setup {
             _cut: cut,
         }
     }
+}
+
+/// A file with this text, whose path no other test has.
+pub(crate) fn file(text: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("gateway-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).unwrap();
+    path
 }
 
 /// A gateway that runs.

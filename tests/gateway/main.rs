@@ -10,6 +10,7 @@
 //! | `timeouts` | first byte, idle, total; requests on a frozen backend are rescued |
 //! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
 //! | `affinity` | every turn at home, shares by weight, replicas agree |
+//! | `overload` | bounded load: who waits for room, who spills, who is refused |
 //! | `failover` | a killed backend: who moves, who stays, who returns |
 //! | `sessions` | the session header: several names, empty, repeated, over-long, not ASCII |
 //! | `streams` | bytes and timing of responses pass as they are |
@@ -18,9 +19,14 @@
 //! | `slow_clients` | who stops reading or sending is cut, who is only slow is not; no backend is blamed for either |
 //! | `limits` | bodies, heads, connections, slow clients, memory |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
+//! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
 //! | `admin` | the admin listener's endpoints |
 //! | `metrics` | names, labels and figures of `/metrics` |
 //! | `usage` | prompt tokens, exactly as the backends counted them |
+//! | `hints` | signs that affinity does less than it could, and what it saved |
+//! | `tls` | certificates by name, client certificates, ALPN; certificates that change under load |
+//! | `upstream_tls` | backends behind https: who is believed and who is not |
+//! | `http2` | what one HTTP/2 connection may do |
 //! | `reload` | a new config: what changes, what stays, what is refused |
 //! | `lifecycle` | the process: signals, drain, exit codes |
 //! | `upgrade` | another process takes over; sockets from systemd, and what it is told |
@@ -30,11 +36,12 @@
 //! | `scale` | thousands of streams at once |
 //!
 //! The tools: `harness` (a gateway), `client` (HTTP/1.1 by hand), `h2c`, `frames` (HTTP/2 by hand), `scripted` (a
-//! backend that does as told), `process` (the binary). Tests wait for conditions, never for time to pass; how fast
+//! backend that does as told), `certs` (authorities, certificates, TLS on both sides), `process` (the binary). Tests wait for conditions, never for time to pass; how fast
 //! things are is for benchmarks.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod certs;
 mod client;
 mod frames;
 mod h2c;
@@ -49,10 +56,13 @@ mod departures;
 mod failover;
 mod headers;
 mod health;
+mod hints;
+mod http2;
 mod lifecycle;
 mod limits;
 mod log;
 mod metrics;
+mod overload;
 mod protocols;
 mod reload;
 mod retry_answers;
@@ -60,10 +70,13 @@ mod retry_bodies;
 mod retry_stages;
 mod scale;
 mod sessions;
+mod signals;
 mod slow_clients;
 mod stale;
 mod streams;
 mod timeouts;
+mod tls;
 mod upgrade;
 mod upheaval;
+mod upstream_tls;
 mod usage;

@@ -9,21 +9,32 @@ use ingle_sim::load::{LoadConfig, LoadRun};
 use crate::client::Req;
 use crate::harness::{Setup, sims};
 
-/// Every family with its type and its labels, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 14] = [
+/// Every family with its type and the labels that it has from the start, in alphabetical order.
+const FAMILIES: [(&str, &str, &[&str]); 25] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
+    ("ingle_backend_kv_usage_ratio", "gauge", &[]),
+    ("ingle_backend_running_requests", "gauge", &[]),
+    ("ingle_backend_slots", "gauge", &[]),
     ("ingle_backend_state", "gauge", &["backend", "pool", "state"]),
+    ("ingle_backend_waiting_requests", "gauge", &[]),
     ("ingle_build_info", "gauge", &["version"]),
+    ("ingle_certificate_reloads_total", "counter", &["result"]),
     ("ingle_client_aborts_total", "counter", &["phase", "pool"]),
     ("ingle_config_reloads_total", "counter", &["result"]),
     ("ingle_displaced_sessions", "gauge", &["pool"]),
     ("ingle_health_transitions_total", "counter", &["backend", "cause", "pool", "to"]),
+    ("ingle_hint", "gauge", &["hint", "pool"]),
     ("ingle_in_flight_requests", "gauge", &["backend", "pool"]),
+    ("ingle_known_sessions", "gauge", &["pool"]),
     ("ingle_prompt_tokens_total", "counter", &["affinity", "backend", "cached", "pool"]),
+    ("ingle_queue_exits_total", "counter", &["backend", "pool", "result"]),
+    ("ingle_queued_requests", "gauge", &["backend", "pool"]),
     ("ingle_request_duration_seconds", "histogram", &["backend", "pool"]),
     ("ingle_requests_total", "counter", &["affinity", "backend", "code", "pool"]),
     ("ingle_retries_total", "counter", &["pool", "reason"]),
     ("ingle_session_keys_total", "counter", &["source"]),
+    ("ingle_session_moves_total", "counter", &["pool", "reason"]),
+    ("ingle_spills_total", "counter", &["pool", "reason"]),
     ("ingle_time_to_first_byte_seconds", "histogram", &["affinity", "backend", "pool"]),
 ];
 
@@ -49,12 +60,14 @@ async fn every_family_is_there_from_the_start_with_its_labels_at_0() {
     let sims = sims(2).await;
     let gateway = Setup::new().one_probe().sims(&sims).start().await;
     let text = gateway.admin_get("/metrics").await.text();
-    let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let mut types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    types.sort_unstable();
     let expected: Vec<String> = FAMILIES.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
     assert_eq!(types, expected);
     let labels = labels(&text);
     for (name, _, expected) in FAMILIES {
-        assert_eq!(labels[name].keys().collect::<Vec<_>>(), expected, "{name}");
+        let found: Vec<&String> = labels.get(name).into_iter().flat_map(BTreeMap::keys).collect();
+        assert_eq!(found, expected, "{name}");
     }
 
     let values = |family: &str, label: &str| labels[family][label].iter().cloned().collect::<Vec<_>>().join(" ");
@@ -70,6 +83,10 @@ async fn every_family_is_there_from_the_start_with_its_labels_at_0() {
     assert_eq!(values("ingle_client_aborts_total", "phase"), "request streaming waiting");
     assert_eq!(values("ingle_session_keys_total", "source"), "X-Session-Id invalid none");
     assert_eq!(values("ingle_prompt_tokens_total", "cached"), "false true");
+    let hints = "hot_session low_reuse no_cached_figures no_session sessions_move single_use_ids";
+    assert_eq!(values("ingle_hint", "hint"), hints);
+    let reasons = "balance draining faster max_in_flight returned slow_start tried unhealthy";
+    assert_eq!(values("ingle_session_moves_total", "reason"), reasons);
 
     let not_0 = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
     let not_0: Vec<&str> = text.lines().filter(not_0).map(|line| line.split('{').next().unwrap()).collect();
@@ -98,7 +115,7 @@ async fn prometheus_accepts_them() {
 #[tokio::test]
 async fn every_request_is_counted_once_and_timed_once() {
     let sims = sims(3).await;
-    let gateway = Setup::new().sims(&sims).start().await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
     let load = LoadConfig { sessions: 20, turns: 4, sidecar_ratio: 0.5, ..LoadConfig::new([gateway.url()]) };
     let report = LoadRun::start(load).unwrap().finish().await;
     gateway.until_idle().await;

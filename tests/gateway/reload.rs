@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::client::{Answer, Client, Req};
+use crate::client::{Answer, Client, Req, header_of};
 use crate::harness::{Gateway, Setup, nobody, sims, until};
 use crate::scripted::{Gate, Scripted, Step, answer, chunk, stream_head};
 
@@ -43,6 +43,18 @@ async fn stream(gateway: &Gateway, session: &str) -> Client {
 
 async fn end_of(client: &mut Client) {
     assert_eq!((client.chunk().await.unwrap(), client.chunk().await.unwrap()), (b"two".to_vec(), Vec::new()));
+}
+
+async fn until_no_series_of(gateway: &Gateway, backend: &str) {
+    let label = format!("backend=\"{backend}\"");
+    let series = async || gateway.admin_get("/metrics").await.text().matches(&label).count();
+    for _ in 0..1000 {
+        if series().await == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("there are still {} series of {backend}", series().await);
 }
 
 fn changes(answer: &Answer) -> serde_json::Value {
@@ -100,20 +112,65 @@ async fn a_stream_on_a_removed_backend_ends_well_and_then_nothing_is_left_of_it(
     gate.open();
     end_of(&mut client).await;
 
-    let series = async || gateway.admin_get("/metrics").await.text().matches("backend=\"a\"").count();
-    for _ in 0..1000 {
-        if series().await == 0 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert_eq!(series().await, 0);
+    until_no_series_of(&gateway, "a").await;
     let all = gateway.admin_get("/backends").await.json();
     assert_eq!(all["backends"].as_array().unwrap().len(), 1, "{all}");
     assert_eq!(gateway.metric("ingle_requests_total", &[("backend", "b")]).await, 1.0, "of others nothing is lost");
     let probes = a.probes();
     until("the other one is probed further", || b.probes() > 20).await;
     assert!(a.probes() <= probes + 1, "it is probed no more");
+}
+
+#[tokio::test]
+async fn who_waits_for_room_at_a_removed_backend_gets_it_there() {
+    let gate = Gate::new();
+    let (a, b) = (gated(&gate).await, Scripted::ok("b").await);
+    let bounded = || Setup::new().pool("overload: { max_in_flight: 1, queue_wait: 60s }");
+    let gateway = bounded().backend("a", &a.url()).backend("b", &b.url()).start().await;
+    let sessions = gateway.sessions_of("a", 2);
+    let mut first = stream(&gateway, &sessions[0]).await;
+    let mut second = gateway.client().await;
+    second.write(&Req::post("/", b"{}").session(&sessions[1]).bytes()).await;
+    let link = gateway.inner.snapshot.load().links[0].clone();
+    until("the second waits", || link.queue.len() == 1).await;
+
+    assert_eq!(gateway.reload(&bounded().backend("b", &b.url())).await.status, 200);
+    assert_eq!(gateway.backend("a").await["removed"], true);
+    assert_eq!(gateway.metric("ingle_queued_requests", &[("backend", "a")]).await, 1.0);
+    gate.open();
+    end_of(&mut first).await;
+    assert_eq!(header_of(&second.head().await, "X-Ingle-Affinity"), Some("home"));
+    assert_eq!(second.chunk().await.unwrap(), b"one");
+    gate.open();
+    end_of(&mut second).await;
+    until_no_series_of(&gateway, "a").await;
+}
+
+#[tokio::test]
+async fn sessions_that_spilled_stay_where_they_are_and_who_was_seen_is_known() {
+    let gate = Gate::new();
+    let (a, b) = (gated(&gate).await, gated(&gate).await);
+    let bounded = || Setup::new().pool("overload: { max_in_flight: 1 }");
+    let gateway = bounded().backend("a", &a.url()).backend("b", &b.url()).start().await;
+    let sessions = gateway.sessions_of("a", 2);
+    let mut first = stream(&gateway, &sessions[0]).await;
+    let mut second = stream(&gateway, &sessions[1]).await;
+    assert_eq!(gateway.metric("ingle_spills_total", &[]).await, 1.0);
+
+    let other = || bounded().backend("b", &b.url()).backend("a", &a.url());
+    assert_eq!(gateway.reload(&other()).await.status, 200);
+    (0..2).for_each(|_| gate.open());
+    end_of(&mut first).await;
+    end_of(&mut second).await;
+    gateway.until_idle().await;
+    assert_eq!(gateway.reload(&other().top("limits: { max_connections: 100 }")).await.status, 200);
+    let figure = async |name: &str| gateway.metric(name, &[]).await;
+    assert_eq!((figure("ingle_known_sessions").await, figure("ingle_displaced_sessions").await), (2.0, 1.0));
+    assert_eq!(gateway.backend("b").await["sessions"], 1);
+    let outcome = async |id: &str| gateway.send(&Req::get("/quick").session(id)).await.outcome();
+    assert_eq!(outcome(&sessions[0]).await, "a home 200");
+    assert_eq!(outcome(&sessions[1]).await, "b stayed 200", "its home is free, but its cache is here");
+    assert_eq!(figure("ingle_spills_total").await, 1.0, "what was counted stays");
 }
 
 #[tokio::test]
@@ -201,7 +258,7 @@ async fn listeners_come_and_go_and_who_stays_keeps_its_socket() {
 
     let answer = gateway.reload(&setup(&[third, first])).await;
     let listeners = &changes(&answer)["listeners"];
-    assert_eq!(*listeners, json!({"added": [third.to_string()], "removed": [second.to_string()]}));
+    assert_eq!(*listeners, json!({"added": [third.to_string()], "removed": [second.to_string()], "changed": []}));
     for address in [first, third] {
         assert_eq!(Client::connect(address).await.send(&Req::get("/quick")).await.text(), "quick");
     }

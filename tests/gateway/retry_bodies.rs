@@ -253,12 +253,12 @@ async fn a_refused_connection_has_taken_nothing_of_any_body() {
     let snapshot = gateway.inner.snapshot.load_full();
     // As if its one probe had been good.
     let a = &snapshot.pool.members()[0].backend;
-    a.observe(ingle::core::Observation::ProbeOk, snapshot.pool.settings().thresholds);
+    a.observe(ingle::core::Observation::ProbeOk, snapshot.pool.settings().thresholds, 0);
     let session = gateway.session_of("a");
     for (size, chunked) in [(2000, false), (300_000, false), (3_000_000, false), (40_000, true), (300_000, true)] {
         let req = Req { body: noise(size), ..Req::post("/v1/completions", b"").session(&session) };
         let req = if chunked { req.chunked(5000) } else { req };
-        a.observe(ingle::core::Observation::TrafficOk, snapshot.pool.settings().thresholds);
+        a.observe(ingle::core::Observation::TrafficOk, snapshot.pool.settings().thresholds, 0);
         assert_eq!(gateway.send(&req).await.status, 200, "{size} bytes, {chunked}");
         assert!(b.seen().last().unwrap().body == req.body, "{size} bytes, {chunked}");
     }

@@ -25,7 +25,7 @@ async fn five_thousand_streams_are_open_at_once_and_none_is_broken() {
     let streams = streams();
     let gate = Gate::new();
     let mut backends = Vec::new();
-    let mut setup = Setup::new().health("interval: 1s, timeout: 20s");
+    let mut setup = Setup::new().unbounded().health("interval: 1s, timeout: 20s");
     for name in ["a", "b", "c"] {
         let gate = gate.clone();
         let backend = Scripted::start(move |_| {

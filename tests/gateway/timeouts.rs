@@ -87,7 +87,7 @@ async fn the_total_time_ends_a_stream_that_flows_and_a_request_that_waits() {
 #[tokio::test]
 async fn requests_that_wait_on_a_frozen_backend_are_rescued_when_probes_find_out() {
     let sims = sims(2).await;
-    let setup = Setup::new().sims(&sims).health("interval: 50ms, timeout: 100ms, unhealthy_threshold: 2");
+    let setup = Setup::new().unbounded().sims(&sims).health("interval: 50ms, timeout: 100ms, unhealthy_threshold: 2");
     let gateway = setup.start().await;
     sims[0].inject(Fault::Freeze);
     let sessions = gateway.sessions_of("a", MANY);

@@ -3,8 +3,8 @@
 use ingle_sim::load::{LoadConfig, LoadRun};
 use ingle_sim::{SimConfig, SimServer};
 
-use crate::client::Req;
-use crate::harness::{Gateway, Setup};
+use crate::client::{CHAT, Req};
+use crate::harness::{Gateway, Setup, sims};
 use crate::scripted::{Scripted, Step, answer, chunk, stream_head};
 
 async fn tokens(gateway: &Gateway, cached: &str) -> usize {
@@ -55,6 +55,49 @@ async fn of_vllm_in_json_and_streams() {
 async fn of_a_vllm_that_does_not_tell_what_was_cached() {
     for stream in [false, true] {
         assert_eq!(agree(SimConfig::vllm("a").instant(), stream).await.0, 0);
+    }
+}
+
+/// What a stream says without being asked for usage: llama-server its timings, vLLM nothing.
+#[tokio::test]
+async fn of_streams_that_were_not_asked_for_usage() {
+    let vllm = SimConfig { prompt_tokens_details: true, ..SimConfig::vllm("a").instant() };
+    for (config, tells) in [(SimConfig::llama_server("a").instant(), true), (vllm, false)] {
+        let sim = SimServer::start(config).await.unwrap();
+        let gateway = Setup::new().sims([&sim]).start().await;
+        let mut chat = "some words that both turns begin with ".repeat(50);
+        for _ in 0..2 {
+            let text = format!(r#"{{"messages":[{{"role":"user","content":"{chat}"}}],"max_tokens":3,"stream":true}}"#);
+            let req = Req::post(CHAT, text.as_bytes()).header("Content-Type", "application/json").session("s");
+            assert!(gateway.send(&req).await.whole);
+            chat += "and some more";
+        }
+        gateway.until_idle().await;
+        let (stats, expected) = (sim.stats(), |tokens| if tells { tokens } else { 0 });
+        assert!(stats.cached_tokens > 0);
+        assert_eq!(tokens(&gateway, "true").await, expected(stats.cached_tokens));
+        assert_eq!(tokens_of(&gateway, &[]).await, expected(stats.prompt_tokens));
+    }
+}
+
+/// Each outcome and each backend has its own tokens: those of requests without a session are not mixed in.
+#[tokio::test]
+async fn by_backend_and_outcome() {
+    let sims = sims(2).await;
+    let gateway = Setup::new().unbounded().sims(&sims).start().await;
+    let load = LoadConfig { sessions: 20, turns: 3, sidecar_ratio: 1.0, ..LoadConfig::new([gateway.url()]) };
+    let report = LoadRun::start(load).unwrap().finish().await;
+    assert_eq!((report.failed(), report.sidecars), (0, 60));
+    gateway.until_idle().await;
+    for sim in &sims {
+        let of =
+            async |labels: &[(&str, &str)]| tokens_of(&gateway, &[&[("backend", sim.name())], labels].concat()).await;
+        let stats = sim.stats();
+        assert_eq!(of(&[]).await, stats.prompt_tokens, "{}", sim.name());
+        assert_eq!(of(&[("cached", "true")]).await, stats.cached_tokens, "{}", sim.name());
+        let (home, balanced) = (of(&[("affinity", "home")]).await, of(&[("affinity", "balanced")]).await);
+        assert!(home > balanced && balanced > 0, "{home} {balanced}");
+        assert_eq!(home + balanced, stats.prompt_tokens);
     }
 }
 

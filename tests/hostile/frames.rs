@@ -11,10 +11,15 @@ use crate::client::PATIENCE;
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
+/// An error code (RFC 9113, section 7).
+pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
@@ -80,6 +85,21 @@ pub(crate) async fn send(to: SocketAddr, frames: &[u8]) -> Outcome {
         }
     };
     timeout(PATIENCE, talk).await.expect("the gateway hangs")
+}
+
+/// Sends frames on a new connection, and waits until a stream is reset: with this code. `None`: the connection ended.
+pub(crate) async fn reset_of(to: SocketAddr, frames: &[u8], stream: u32) -> Option<u32> {
+    let mut connection = TcpStream::connect(to).await.unwrap();
+    connection.write_all(&[PREFACE, frames].concat()).await.unwrap();
+    let mut seen = Vec::new();
+    while matches!(timeout(PATIENCE, connection.read_buf(&mut seen)).await.expect("the gateway hangs"), Ok(1..)) {
+        while let Some((kind, _, of, payload)) = take(&mut seen) {
+            if (kind, of) == (RST_STREAM, stream) {
+                return Some(u32::from_be_bytes(payload[..4].try_into().unwrap()));
+            }
+        }
+    }
+    None
 }
 
 /// The first frame of what came.

@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::PATIENCE;
 use crate::frames::Outcome::{Closed, Reset, Status};
-use crate::frames::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PING, PREFACE, RST_STREAM};
+use crate::frames::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PING, PREFACE};
+use crate::frames::{PRIORITY, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 use crate::frames::{block, frame};
 use crate::world::World;
 
@@ -181,6 +182,44 @@ async fn a_rapid_reset_leaves_nothing_behind() {
     let (reached, _) = world.aftermath().await.unwrap();
     println!("1,000 resets: {outcome:?}, {} requests reached the backend", reached.len());
     assert!(reached.iter().all(|request| request == GOT[0]));
+}
+
+/// A stream is refused, not the connection: a client may open it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_streams_than_allowed_are_refused_one_by_one() {
+    let world = World::start("2s").await;
+    let head = block(&[USUAL, &[(b"content-length", b"10")]].concat());
+    // Heads whose bodies never come: each stays open.
+    let frames: Vec<u8> = (0..101).flat_map(|n| frame(HEADERS, END_HEADERS, 2 * n + 1, &head)).collect();
+    assert_eq!(frames::reset_of(world.address, &frames, 201).await, Some(REFUSED_STREAM));
+    assert_eq!(world.aftermath().await.unwrap(), (vec![], false));
+}
+
+/// What the protocol allows, much too often: nothing is queued without a bound, and others are served meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_hold_nobody_else_up() {
+    let world = World::start("2s").await;
+    let open = frame(HEADERS, END_HEADERS, 1, &block(&[USUAL, &[(b"content-length", b"10")]].concat()));
+    for (name, before, flood) in [
+        ("pings", vec![], frame(PING, 0, 0, &[0; 8])),
+        ("settings", vec![], frame(SETTINGS, 0, 0, &[])),
+        ("empty data", open, frame(DATA, 0, 1, b"")),
+        ("priorities", vec![], frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 1])),
+        ("window updates", vec![], frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+    ] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        stream.write_all(&[PREFACE, &before].concat()).await.unwrap();
+        // Nothing that comes back is read: who queues answers for this client would do so for ever.
+        let many = flood.repeat(10_000);
+        let mut sent = 0;
+        while sent < 100 && matches!(timeout(Duration::from_millis(200), stream.write_all(&many)).await, Ok(Ok(()))) {
+            sent += 1;
+            crate::client::control(world.address, crate::world::CONTROL).await.unwrap();
+        }
+        println!("h2: a flood of {name:<42} {sent} x 10,000 frames taken");
+        drop(stream);
+        world.aftermath().await.unwrap();
+    }
 }
 
 /// A connection that has no request is closed, whatever it does to look busy.

@@ -83,7 +83,7 @@ async fn a_nominated_session_header_still_routes_but_goes_no_further() {
         let request = format!("GET /case HTTP/1.1\r\nHost: a\r\nX-Session-Id: s\r\nConnection: {connection}\r\n\r\n");
         let answers = exchange(world.address, request.as_bytes(), End::Waits, 1).await.unwrap();
         assert!(answers[0].head.to_ascii_lowercase().contains("x-ingle-affinity: home"), "{}", answers[0].head);
-        let log = world.backend.take();
+        let log = world.backend.take().await;
         assert_eq!(log.requests[0].all("x-session-id"), expected, "Connection: {connection}");
     }
 }

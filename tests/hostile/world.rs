@@ -58,7 +58,7 @@ impl World {
         })
         .await;
         assert_eq!(self.gateway.snapshot.load().pool.members()[0].backend.in_flight(), 0);
-        let log = self.backend.take();
+        let log = self.backend.take().await;
         if let Some(broken) = log.broken.first() {
             return Err(format!("the backend got: {broken}"));
         }
@@ -77,7 +77,7 @@ impl World {
     }
 }
 
-const CONTROL: &str = "/control";
+pub(crate) const CONTROL: &str = "/control";
 
 /// Probes come once: the backend shall see nothing but what clients sent.
 const CONFIG: &str = "

@@ -4,7 +4,7 @@ use ingle::core::pool::{Balance, Settings};
 use ingle::core::{Affinity, InFlight, Pool};
 use proptest::prelude::*;
 
-use crate::fleet::{down, key, pool, settings, spec, specs, tried, up};
+use crate::fleet::{down, key, pool, select, settings, spec, specs, tried, up};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
@@ -22,7 +22,7 @@ proptest! {
         let pool = pool(&fleet, settings());
         let serves = |member: usize| out >> member & 1 == 0;
         for member in (0..weights.len()).filter(|member| !serves(*member)) {
-            if member % 2 == 0 { down(&pool, member) } else { pool.members()[member].backend.set_draining(true) }
+            if member % 2 == 0 { down(&pool, member) } else { pool.members()[member].backend.set_draining(true, 0) }
         }
         let cycle: u32 = (0..weights.len()).filter(|i| serves(*i)).map(|i| weights[i]).sum();
         for _ in 0..cycles {
@@ -43,7 +43,7 @@ proptest! {
         let pool = pool(&specs(&weights), Settings { balance: Balance::LeastRequests, ..settings() });
         let mut there: Vec<InFlight> = Vec::new();
         for end in ends {
-            let selection = pool.select(None, &tried(&[]), 0).unwrap();
+            let selection = select(&pool, None, &tried(&[]), 0).unwrap();
             // Cross-multiplied, so that nothing is rounded.
             let (load, weight) = load(&pool, selection.member);
             for other in 0..weights.len() {
@@ -80,7 +80,7 @@ fn a_keyless_retry_goes_elsewhere() {
             let mut been = tried(&[]);
             let mut seen: Vec<_> = (0..3)
                 .map(|_| {
-                    let selection = pool.select(None, &been, 0).unwrap();
+                    let selection = select(&pool, None, &been, 0).unwrap();
                     assert_eq!(selection.affinity, Affinity::Balanced);
                     been.push(selection.member);
                     selection.member
@@ -88,7 +88,7 @@ fn a_keyless_retry_goes_elsewhere() {
                 .collect();
             seen.sort_unstable();
             assert_eq!(seen, [0, 1, 2]);
-            assert_eq!(pool.select(None, &been, 0), None, "everybody was tried, and they are healthy");
+            assert_eq!(select(&pool, None, &been, 0), None, "everybody was tried, and they are healthy");
         }
     }
 }
@@ -97,10 +97,10 @@ fn a_keyless_retry_goes_elsewhere() {
 #[test]
 fn keyless_requests_do_not_influence_keyed_ones() {
     let pool = pool(&specs(&[1, 2, 3]), settings());
-    let before: Vec<_> = (0..300).map(|n| pool.select(Some(key(n)), &tried(&[]), 0)).collect();
+    let before: Vec<_> = (0..300).map(|n| select(&pool, Some(key(n)), &tried(&[]), 0)).collect();
     for (n, before) in before.iter().enumerate() {
         turns(&pool, n % 5);
-        assert_eq!(pool.select(Some(key(n)), &tried(&[]), 0), *before);
+        assert_eq!(select(&pool, Some(key(n)), &tried(&[]), 0), *before);
     }
 }
 
@@ -108,19 +108,19 @@ fn keyless_requests_do_not_influence_keyed_ones() {
 fn with_nobody_healthy_fail_open_tries_the_order() {
     let pool = pool(&specs(&[1, 2, 3, 1]), Settings { fail_open: true, ..settings() });
     (0..4).for_each(|member| down(&pool, member));
-    pool.members()[1].backend.set_draining(true);
+    pool.members()[1].backend.set_draining(true, 0);
     for n in 0..200 {
         let mut been = tried(&[]);
         for member in pool.order(key(n)).into_iter().filter(|member| *member != 1) {
-            let selection = pool.select(Some(key(n)), &been, 0).unwrap();
+            let selection = select(&pool, Some(key(n)), &been, 0).unwrap();
             assert_eq!((selection.member, selection.affinity), (member, Affinity::FailOpen));
             been.push(member);
         }
-        assert_eq!(pool.select(Some(key(n)), &been, 0), None);
+        assert_eq!(select(&pool, Some(key(n)), &been, 0), None);
     }
     let mut seen = vec![0; 4];
     for _ in 0..50 {
-        let selection = pool.select(None, &tried(&[]), 0).unwrap();
+        let selection = select(&pool, None, &tried(&[]), 0).unwrap();
         assert_eq!(selection.affinity, Affinity::FailOpen);
         seen[selection.member] += 1;
     }
@@ -132,22 +132,22 @@ fn fail_open_ends_with_the_first_healthy_backend() {
     let pool = pool(&specs(&[1, 1]), Settings { fail_open: true, ..settings() });
     (0..2).for_each(|member| down(&pool, member));
     up(&pool, 1);
-    let selected: Vec<_> = (0..50).map(|n| pool.select(Some(key(n)), &tried(&[]), 0).unwrap()).collect();
+    let selected: Vec<_> = (0..50).map(|n| select(&pool, Some(key(n)), &tried(&[]), 0).unwrap()).collect();
     assert!(selected.iter().all(|selection| selection.member == 1 && selection.affinity != Affinity::FailOpen));
-    assert_eq!(pool.select(Some(key(0)), &tried(&[1]), 0), None, "a healthy one was tried: not the moment to guess");
+    assert_eq!(select(&pool, Some(key(0)), &tried(&[1]), 0), None, "a healthy one was tried: not the moment to guess");
 }
 
 #[test]
 fn without_fail_open_nobody_is_nobody() {
     let unknown = Pool::new(&specs(&[1, 1]), settings());
     let draining = pool(&specs(&[1, 1]), Settings { fail_open: true, ..settings() });
-    draining.members().iter().for_each(|member| member.backend.set_draining(true));
+    draining.members().iter().for_each(|member| member.backend.set_draining(true, 0));
     for (pool, why) in [(&unknown, "nobody has been probed yet"), (&draining, "draining is an operator's word")] {
-        assert_eq!(pool.select(Some(key(1)), &tried(&[]), 0), None, "{why}");
-        assert_eq!(pool.select(None, &tried(&[]), 0), None, "{why}");
+        assert_eq!(select(pool, Some(key(1)), &tried(&[]), 0), None, "{why}");
+        assert_eq!(select(pool, None, &tried(&[]), 0), None, "{why}");
     }
     let empty = Pool::new(&[], Settings { fail_open: true, ..settings() });
-    assert_eq!((empty.select(Some(key(1)), &tried(&[]), 0), empty.select(None, &tried(&[]), 0)), (None, None));
+    assert_eq!((select(&empty, Some(key(1)), &tried(&[]), 0), select(&empty, None, &tried(&[]), 0)), (None, None));
     assert_eq!(empty.home(key(1)), None);
 }
 
@@ -155,16 +155,18 @@ fn without_fail_open_nobody_is_nobody() {
 fn a_draining_member_gets_nothing_and_keeps_its_claim() {
     let pool = pool(&specs(&[1, 1, 1]), settings());
     let homes: Vec<_> = (0..300).map(|n| pool.home(key(n))).collect();
-    pool.members()[2].backend.set_draining(true);
+    pool.members()[2].backend.set_draining(true, 0);
     for (n, home) in homes.iter().enumerate() {
-        let selection = pool.select(Some(key(n)), &tried(&[]), 0).unwrap();
+        let selection = select(&pool, Some(key(n)), &tried(&[]), 0).unwrap();
         let moved = *home == Some(2);
         assert_eq!(selection.affinity, if moved { Affinity::Failover } else { Affinity::Home });
         assert_eq!((selection.member != 2, pool.home(key(n))), (true, *home));
     }
     assert_eq!(turns(&pool, 4), [0, 1, 0, 1]);
-    pool.members()[2].backend.set_draining(false);
-    assert!((0..300).all(|n| pool.select(Some(key(n)), &tried(&[]), 0).map(|selection| selection.member) == homes[n]));
+    pool.members()[2].backend.set_draining(false, 0);
+    assert!(
+        (0..300).all(|n| select(&pool, Some(key(n)), &tried(&[]), 0).map(|selection| selection.member) == homes[n])
+    );
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn in_flight_returns_to_zero_however_a_request_ends() {
 }
 
 fn turns(pool: &Pool, n: usize) -> Vec<usize> {
-    (0..n).map(|_| pool.select(None, &tried(&[]), 0).unwrap().member).collect()
+    (0..n).map(|_| select(pool, None, &tried(&[]), 0).unwrap().member).collect()
 }
 
 /// Requests there if this one goes there, and the weight.

@@ -1,7 +1,9 @@
 //! Pools to test with.
 
-use ingle::core::pool::{Balance, MemberSpec, Settings};
-use ingle::core::{Cause, Millis, Observation, Pool, Seed, SessionKey, Thresholds, Tried};
+use ingle::core::pool::{Balance, Drain, DrainSessions, MemberSpec, Overload, Policy, Settings};
+use ingle::core::{
+    Affinity, Ask, Cause, InFlight, Millis, Observation, Pool, Seed, Selection, SessionKey, Thresholds, Tried,
+};
 use proptest::prelude::*;
 
 pub(crate) const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
@@ -16,6 +18,12 @@ pub(crate) fn settings() -> Settings {
         stay_put: true,
         idle_ttl: IDLE_TTL,
         max_displaced: 1000,
+        policy: Policy::ConsistentHash,
+        gateways: 1,
+        max_sessions: 10_000,
+        overload: Overload::OFF,
+        slow_start: 0,
+        drain: Drain { sessions: DrainSessions::UntilIdle, deadline: None },
         thresholds: THRESHOLDS,
     }
 }
@@ -38,20 +46,42 @@ pub(crate) fn pool(specs: &[MemberSpec], settings: Settings) -> Pool {
 
 /// Good probes until the member serves.
 pub(crate) fn up(pool: &Pool, member: usize) {
+    up_at(pool, member, 0);
+}
+
+/// Good probes at this time until the member serves.
+pub(crate) fn up_at(pool: &Pool, member: usize, now: Millis) {
     let backend = &pool.members()[member].backend;
     for _ in 0..THRESHOLDS.healthy {
-        backend.observe(Observation::ProbeOk, THRESHOLDS);
+        backend.observe(Observation::ProbeOk, THRESHOLDS, now);
     }
     assert!(backend.state().serves());
 }
 
 /// Failed requests until the member no longer serves.
 pub(crate) fn down(pool: &Pool, member: usize) {
+    down_at(pool, member, 0);
+}
+
+/// Failed requests at this time until the member no longer serves.
+pub(crate) fn down_at(pool: &Pool, member: usize, now: Millis) {
     let backend = &pool.members()[member].backend;
     for _ in 0..THRESHOLDS.unhealthy {
-        backend.observe(Observation::TrafficFailed(Cause::Connect), THRESHOLDS);
+        backend.observe(Observation::TrafficFailed(Cause::Connect), THRESHOLDS, now);
     }
     assert!(!backend.state().serves());
+}
+
+/// So many requests at a member.
+pub(crate) fn busy(pool: &Pool, member: usize, requests: usize) -> Vec<InFlight> {
+    (0..requests).map(|_| pool.members()[member].backend.enter()).collect()
+}
+
+/// One turn that is answered: selects, lands, and says where it went and how.
+pub(crate) fn turn(pool: &Pool, key: SessionKey, now: Millis) -> (usize, Affinity) {
+    let selection = select(pool, Some(key), &tried(&[]), now).unwrap();
+    pool.landed(key, selection, now);
+    (selection.member, selection.affinity)
 }
 
 /// The n-th test session, by its id as a client would send it.
@@ -67,6 +97,11 @@ pub(crate) fn tried(members: &[usize]) -> Tried {
     let mut tried = Tried::default();
     members.iter().for_each(|member| tried.push(*member));
     tried
+}
+
+/// Where a request goes that waits for nobody.
+pub(crate) fn select(pool: &Pool, key: Option<SessionKey>, tried: &Tried, now: Millis) -> Option<Selection> {
+    pool.select(&Ask::new(key, 0), tried, now).selection()
 }
 
 pub(crate) fn name(pool: &Pool, member: usize) -> &str {

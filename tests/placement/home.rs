@@ -1,11 +1,11 @@
 //! A key's home and preference order.
 
 use ingle::core::pool::{Balance, MemberSpec, Settings};
-use ingle::core::{Affinity, Pool, Seed};
+use ingle::core::{Affinity, Pool, Seed, Selection};
 use proptest::prelude::*;
 
 use crate::fleet::{
-    any_keys, any_specs, down, home_name, key, key_of, order_names, pool, settings, spec, specs, tried,
+    any_keys, any_specs, down, home_name, key, key_of, order_names, pool, select, settings, spec, specs, tried,
 };
 
 proptest! {
@@ -30,11 +30,11 @@ proptest! {
         let other = Settings { balance, fail_open: true, stay_put: false, idle_ttl: 1, ..settings() };
         let other = Pool::new(&shuffled, other);
         for (member, part) in other.members().iter().enumerate() {
-            part.backend.set_draining(mask >> member & 1 == 1);
+            part.backend.set_draining(mask >> member & 1 == 1, 0);
         }
         let _there = other.members()[0].backend.enter();
         for key in keys {
-            let _ = other.select(None, &tried(&[]), 5);
+            let _ = select(&other, None, &tried(&[]), 5);
             prop_assert_eq!(order_names(&plain, key), order_names(&other, key));
             prop_assert_eq!(home_name(&plain, key), home_name(&other, key));
         }
@@ -51,13 +51,13 @@ proptest! {
             prop_assert_eq!(pool.home(key), order.first().copied());
             let mut been = tried(&[]);
             for next in order.iter().filter(|member| mask >> **member & 1 == 0) {
-                let selection = pool.select(Some(key), &been, 0).unwrap();
+                let selection = select(&pool, Some(key), &been, 0).unwrap();
                 prop_assert_eq!(selection.member, *next);
                 let at_home = *next == order[0];
                 prop_assert_eq!(selection.affinity, if at_home { Affinity::Home } else { Affinity::Failover });
                 been.push(*next);
             }
-            prop_assert_eq!(pool.select(Some(key), &been, 0), None);
+            prop_assert_eq!(select(&pool, Some(key), &been, 0), None);
         }
     }
 
@@ -66,11 +66,12 @@ proptest! {
     fn a_failure_seen_and_a_failure_tried_give_the_same_fallback(specs in any_specs(), keys in any_keys()) {
         let pool = pool(&specs, settings());
         let homes: Vec<_> = keys.iter().map(|key| pool.home(*key).unwrap()).collect();
-        let retry = |(key, home): (&_, &usize)| pool.select(Some(*key), &tried(&[*home]), 0);
+        let place = |selection: Option<Selection>| selection.map(|selection| (selection.member, selection.affinity));
+        let retry = |(key, home): (&_, &usize)| place(select(&pool, Some(*key), &tried(&[*home]), 0));
         let before: Vec<_> = keys.iter().zip(&homes).map(retry).collect();
         for ((key, home), before) in keys.iter().zip(&homes).zip(before) {
             down(&pool, *home);
-            prop_assert_eq!(pool.select(Some(*key), &tried(&[]), 0), before);
+            prop_assert_eq!(place(select(&pool, Some(*key), &tried(&[]), 0)), before);
             crate::fleet::up(&pool, *home);
         }
     }
@@ -178,7 +179,7 @@ fn a_dead_backends_sessions_spread_over_the_others_by_weight() {
     down(&pool, 0);
     let mut seen = vec![0; 4];
     for n in 0..60_000 {
-        let selection = pool.select(Some(key(n)), &tried(&[]), 0).unwrap();
+        let selection = select(&pool, Some(key(n)), &tried(&[]), 0).unwrap();
         match pool.home(key(n)).unwrap() {
             0 => seen[selection.member - 1] += 1,
             home => assert_eq!((selection.member, selection.affinity), (home, Affinity::Home)),
@@ -226,7 +227,7 @@ fn a_tier_serves_only_while_the_lower_ones_are_out() {
     let specs = [spec("a", 1, 0), spec("b", 1, 0), spec("spare", 1000, 1), spec("last", 1, 7)];
     let pool = pool(&specs, settings());
     let members = |pool: &Pool| {
-        let mut seen: Vec<_> = (0..200).map(|n| pool.select(Some(key(n)), &tried(&[]), 0).unwrap().member).collect();
+        let mut seen: Vec<_> = (0..200).map(|n| select(pool, Some(key(n)), &tried(&[]), 0).unwrap().member).collect();
         seen.sort_unstable();
         seen.dedup();
         seen
@@ -234,7 +235,7 @@ fn a_tier_serves_only_while_the_lower_ones_are_out() {
     assert_eq!(members(&pool), [0, 1]);
     down(&pool, 0);
     assert_eq!(members(&pool), [1]);
-    pool.members()[1].backend.set_draining(true);
+    pool.members()[1].backend.set_draining(true, 0);
     assert_eq!(members(&pool), [2]);
     down(&pool, 2);
     assert_eq!(members(&pool), [3]);

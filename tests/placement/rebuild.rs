@@ -6,13 +6,13 @@ use ingle::core::pool::{Balance, MemberSpec, Settings};
 use ingle::core::{Affinity, Observation, Pool, Seed, State};
 use proptest::prelude::*;
 
-use crate::fleet::{THRESHOLDS, down, key, pool, settings, spec, specs, tried};
+use crate::fleet::{THRESHOLDS, down, key, pool, select, settings, spec, specs, tried};
 
 #[test]
 fn a_backend_keeps_its_health_load_and_counts_by_name() {
     let old = pool(&specs(&[1, 1, 1]), settings());
     down(&old, 0);
-    old.members()[2].backend.set_draining(true);
+    old.members()[2].backend.set_draining(true, 0);
     let there = old.members()[1].backend.enter();
     let specs = [spec("new", 1, 0), spec("gpu2", 9, 1), spec("gpu1", 5, 0), spec("gpu0", 1, 0)];
     let new = old.rebuild(&specs, settings());
@@ -27,7 +27,7 @@ fn a_backend_keeps_its_health_load_and_counts_by_name() {
     assert_eq!(new.members().iter().map(|member| member.weight).collect::<Vec<_>>(), [1, 9, 5, 1]);
     drop(there);
     assert_eq!(backend("gpu1").in_flight(), 0, "a request of the old snapshot ends in the new one too");
-    old.members()[1].backend.observe(Observation::ProbeLoading, THRESHOLDS);
+    old.members()[1].backend.observe(Observation::ProbeLoading, THRESHOLDS, 0);
     assert_eq!(backend("gpu1").state(), State::Warming);
 }
 
@@ -35,13 +35,13 @@ fn a_backend_keeps_its_health_load_and_counts_by_name() {
 fn sessions_stay_where_they_are_across_a_rebuild() {
     let old = pool(&specs(&[1, 1, 1, 1]), settings());
     let order = old.order(key(7));
-    let selection = old.select(Some(key(7)), &tried(&order[..1]), 0).unwrap();
+    let selection = select(&old, Some(key(7)), &tried(&order[..1]), 0).unwrap();
     old.landed(key(7), selection, 0);
     let mut specs = specs(&[1, 1, 1, 1, 1]);
     specs.reverse();
     let affinity = |specs: &[MemberSpec], settings: Settings| {
         let new = old.rebuild(specs, settings);
-        let selected = new.select(Some(key(7)), &tried(&[]), 1).unwrap();
+        let selected = select(&new, Some(key(7)), &tried(&[]), 1).unwrap();
         let at_its_place = Arc::ptr_eq(&new.members()[selected.member].backend, &old.members()[order[1]].backend);
         (selected.affinity, at_its_place, new.displaced())
     };
@@ -124,6 +124,6 @@ fn turns(pool: &Pool, n: usize) -> Vec<String> {
 
 /// The number in the name of the next one.
 fn index(pool: &Pool) -> usize {
-    let member = pool.select(None, &tried(&[]), 0).unwrap().member;
+    let member = select(pool, None, &tried(&[]), 0).unwrap().member;
     pool.members()[member].backend.name()["gpu".len()..].parse().unwrap()
 }

@@ -1,16 +1,9 @@
 //! Sessions away from home: they go on where their cache is, and return when it has gone cold.
 
 use ingle::core::pool::Settings;
-use ingle::core::{Affinity, Millis, Pool, SessionKey};
+use ingle::core::{Affinity, SessionKey};
 
-use crate::fleet::{IDLE_TTL, down, key, pool, settings, specs, tried, up};
-
-/// One turn that is answered: selects, lands, and says where it went and how.
-fn turn(pool: &Pool, key: SessionKey, now: Millis) -> (usize, Affinity) {
-    let selection = pool.select(Some(key), &tried(&[]), now).unwrap();
-    pool.landed(key, selection, now);
-    (selection.member, selection.affinity)
-}
+use crate::fleet::{IDLE_TTL, down, key, pool, select, settings, specs, tried, turn, up};
 
 #[test]
 fn failover_then_stayed_then_home_when_idle() {
@@ -62,10 +55,10 @@ fn a_retry_from_ones_place_goes_where_the_failure_would_send_it() {
     let order = pool.order(key(7));
     down(&pool, order[0]);
     turn(&pool, key(7), 0);
-    let retried = pool.select(Some(key(7)), &tried(&[order[1]]), 1).unwrap();
+    let retried = select(&pool, Some(key(7)), &tried(&[order[1]]), 1).unwrap();
     assert_eq!((retried.member, retried.affinity), (order[2], Affinity::Failover));
     down(&pool, order[1]);
-    assert_eq!(pool.select(Some(key(7)), &tried(&[]), 1), Some(retried));
+    assert_eq!(select(&pool, Some(key(7)), &tried(&[]), 1), Some(retried));
 }
 
 /// No answer, no cache: only `landed` makes a place.
@@ -74,9 +67,9 @@ fn a_session_turned_away_everywhere_goes_home() {
     let pool = pool(&specs(&[1, 1, 1]), settings());
     let mut been = tried(&[]);
     for _ in 0..3 {
-        been.push(pool.select(Some(key(7)), &been, 0).unwrap().member);
+        been.push(select(&pool, Some(key(7)), &been, 0).unwrap().member);
     }
-    assert_eq!(pool.select(Some(key(7)), &been, 0), None);
+    assert_eq!(select(&pool, Some(key(7)), &been, 0), None);
     assert_eq!(pool.displaced(), 0);
     assert_eq!(turn(&pool, key(7), 1), (pool.home(key(7)).unwrap(), Affinity::Home));
 }
@@ -98,11 +91,11 @@ fn a_session_served_by_fail_open_stays_there_too() {
     let pool = pool(&specs(&[1, 1, 1]), Settings { fail_open: true, ..settings() });
     let order = pool.order(key(7));
     (0..3).for_each(|member| down(&pool, member));
-    let home = pool.select(Some(key(7)), &tried(&[]), 0).unwrap();
+    let home = select(&pool, Some(key(7)), &tried(&[]), 0).unwrap();
     assert_eq!((home.member, home.affinity), (order[0], Affinity::FailOpen));
     pool.landed(key(7), home, 0);
     assert_eq!(pool.displaced(), 0, "at home, if by luck");
-    let other = pool.select(Some(key(7)), &tried(&[order[0]]), 0).unwrap();
+    let other = select(&pool, Some(key(7)), &tried(&[order[0]]), 0).unwrap();
     assert_eq!((other.member, other.affinity), (order[1], Affinity::FailOpen));
     pool.landed(key(7), other, 0);
     (0..3).for_each(|member| up(&pool, member));
@@ -137,7 +130,7 @@ fn the_table_is_bounded_and_the_longest_silent_session_leaves() {
         assert!(pool.displaced() <= 10);
     }
     up(&pool, 0);
-    let affinity = |key: &SessionKey| pool.select(Some(*key), &tried(&[]), 20).unwrap().affinity;
+    let affinity = |key: &SessionKey| select(&pool, Some(*key), &tried(&[]), 20).unwrap().affinity;
     let outcomes: Vec<_> = away.iter().map(affinity).collect();
     assert_eq!(outcomes[..2], [Affinity::Home; 2]);
     assert_eq!(outcomes[2..], [Affinity::Stayed; 10]);

@@ -1,33 +1,28 @@
-//! Real llama-servers.
+//! Real llama-servers, as tests look at them.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, MutexGuard, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::client::{Client, Req};
 use crate::harness::{Setup, sum};
-use crate::wait::{self, PATIENCE};
+pub(crate) use crate::servers::Llama;
+use crate::servers::{Launcher, NAMES};
+use crate::wait;
 
 /// What it takes to run llama-servers, and the right to: only one test has it at a time.
 pub(crate) struct Real {
-    python: String,
-    model: String,
+    pub(crate) launcher: Launcher,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Real {
     /// `None`, said aloud, where there are no llama-servers; a failure where there must be.
     pub(crate) async fn take(test: &str) -> Option<Real> {
-        let (python, model) = (std::env::var("INGLE_REAL_PYTHON"), std::env::var("INGLE_REAL_MODEL"));
-        let (Ok(python), Ok(model)) = (python, model) else {
+        let Some(launcher) = Launcher::from_env() else {
             assert!(!required("INGLE_REAL"), "INGLE_REAL=1, but INGLE_REAL_PYTHON or INGLE_REAL_MODEL is missing");
             shout(&format!("SKIPPED real::{test}: it needs real llama-servers; make test-real"));
             return None;
@@ -35,7 +30,7 @@ impl Real {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
         println!("--- {test}");
-        Some(Real { python, model, _turn: turn })
+        Some(Real { launcher, _turn: turn })
     }
 
     /// A server that answers requests.
@@ -45,11 +40,7 @@ impl Real {
 
     /// The same at a port of one's choice.
     pub(crate) async fn server_at(&self, port: u16, slots: usize) -> Llama {
-        let mut starting = self.start(port, slots);
-        let line = timeout(PATIENCE, &mut starting.first_line).await.ok().and_then(Result::ok);
-        let line = line.unwrap_or_else(|| panic!("llama-server does not start: see {}", starting.log.display()));
-        let address = line.trim().trim_start_matches("http://").parse().unwrap();
-        Llama { _process: starting.process, address }
+        self.launcher.start(port, slots).ready().await
     }
 
     /// Two servers that answer requests.
@@ -57,44 +48,6 @@ impl Real {
         let (a, b) = tokio::join!(self.server(slots), self.server(slots));
         [a, b]
     }
-
-    /// A process that will be a server once its model is loaded.
-    pub(crate) fn start(&self, port: u16, slots: usize) -> Starting {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("llama-server-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
-        let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/real/llama_server.py");
-        let child = Command::new(&self.python)
-            .args([script, &self.model, &port.to_string(), &slots.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).unwrap())
-            .spawn();
-        let mut process = Process(child.unwrap_or_else(|error| panic!("{}: {error}", self.python)));
-        let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
-        let (found, first_line) = oneshot::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            // Without a line the receiver learns of it by the channel's end. So does this thread, by an error.
-            if stdout.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-                let _ = found.send(line);
-            }
-        });
-        Starting { process, first_line, log }
-    }
-}
-
-/// A process that loads its model.
-pub(crate) struct Starting {
-    process: Process,
-    first_line: oneshot::Receiver<String>,
-    log: PathBuf,
-}
-
-/// A llama-server. It dies by SIGKILL when this drops.
-pub(crate) struct Llama {
-    _process: Process,
-    pub(crate) address: SocketAddr,
 }
 
 impl Llama {
@@ -142,7 +95,7 @@ pub(crate) fn free_port() -> u16 {
 /// A gateway's config for these servers, named `a`, `b`. A busy machine may answer a probe late.
 pub(crate) fn setup<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>) -> Setup {
     let setup = Setup::new().health("interval: 20ms, timeout: 10s");
-    let named = ["a", "b"].into_iter().zip(addresses);
+    let named = NAMES.into_iter().zip(addresses);
     named.fold(setup, |setup, (name, address)| {
         setup.backend_with(name, &format!("http://{address}"), "server: llama_server")
     })
@@ -156,15 +109,4 @@ pub(crate) fn required(variable: &str) -> bool {
 /// Says something that libtest does not capture.
 pub(crate) fn shout(text: &str) {
     std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
-}
-
-/// A process that does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -26,7 +26,7 @@ async fn it_is_warming_gets_no_traffic_and_fails_nobody() {
 /// Starts `b` and sends its sessions while it loads. `false` if none came in time.
 async fn look(real: &Real, a: &Llama) -> bool {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let _b = real.start(address.port(), 2);
+    let _b = real.launcher.start(address.port(), 2);
     if wait::for_some("b listens", async || health_at(address).await).await != 503 {
         return false;
     }

@@ -7,9 +7,11 @@
 //! | `loading` | a llama-server that loads its model is warming: no traffic, no failures |
 //! | `stale` | 1,000 POSTs over connections that llama-server closes whenever it likes |
 //! | `departures` | a client that leaves frees its slot |
+//! | `uneven` | one long session, many short ones, a server that dies and comes back: who fails, who moves, what is reused |
 //!
-//! The tools: `llama` (a real llama-server), `promtool` (judges `/metrics` after each test), `wait`; and the gateway and
-//! the client of `tests/gateway`.
+//! The tools: `servers` (processes of llama-servers), `llama` (looks at one), `scenario` and `played` (uneven sessions,
+//! and what came of them; shared with `benches/real`), `promtool` (judges `/metrics` after each test), `wait`; and the
+//! gateway and the client of `tests/gateway`.
 //!
 //! `make test-real` sets everything up and runs this. Where `INGLE_REAL_PYTHON` and `INGLE_REAL_MODEL` are not set, each
 //! test says that it is skipped, past libtest's capture; with `INGLE_REAL=1` it fails instead. One test runs at a time:
@@ -25,7 +27,10 @@ mod client;
 mod harness;
 
 mod llama;
+mod played;
 mod promtool;
+mod scenario;
+mod servers;
 mod wait;
 
 mod departures;
@@ -33,3 +38,4 @@ mod killed;
 mod loading;
 mod reuse;
 mod stale;
+mod uneven;

@@ -1,49 +1,114 @@
 //! What must hold, whatever happens; and what must have happened.
 
-use ingle::core::pool::{Balance, MemberSpec, Selection};
-use ingle::core::{Affinity, Pool, SessionKey, State, Tried};
+use ingle::core::pool::{Balance, MaxInFlight, MemberSpec, Selection};
+use ingle::core::{Affinity, Millis, Patience, Pool, Reason, SessionKey, State, Tried, Verdict};
 
+use crate::model::{Asked, Expected, Model};
 use crate::world::World;
 
 /// What came up, so that a run can show that it was one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
-    pub(crate) affinities: [u64; 6],
+    affinities: [u64; 6],
+    reasons: [u64; 7],
     pub(crate) turned_away: u64,
+    pub(crate) full: u64,
+    pub(crate) waited: u64,
+    pub(crate) called: u64,
     pub(crate) transitions: u64,
     pub(crate) rebuilds: u64,
     pub(crate) retries: u64,
     pub(crate) evictions: u64,
     pub(crate) went_home_idle: u64,
+    /// Sessions that went on at a backend that drains.
+    pub(crate) drained: u64,
 }
 
 impl Totals {
+    pub(crate) fn selected(&mut self, selection: Selection) {
+        self.affinities[selection.affinity as usize] += 1;
+        if let Some(reason) = selection.reason {
+            self.reasons[reason as usize] += 1;
+        }
+    }
+
     pub(crate) fn add(&mut self, other: &Totals) {
         self.affinities.iter_mut().zip(other.affinities).for_each(|(sum, n)| *sum += n);
-        self.turned_away += other.turned_away;
-        self.transitions += other.transitions;
-        self.rebuilds += other.rebuilds;
-        self.retries += other.retries;
-        self.evictions += other.evictions;
-        self.went_home_idle += other.went_home_idle;
+        self.reasons.iter_mut().zip(other.reasons).for_each(|(sum, n)| *sum += n);
+        self.counts().into_iter().zip(other.clone().counts()).for_each(|(sum, n)| *sum += *n);
+    }
+
+    fn counts(&mut self) -> [&mut u64; 10] {
+        [
+            &mut self.turned_away,
+            &mut self.full,
+            &mut self.waited,
+            &mut self.called,
+            &mut self.transitions,
+            &mut self.rebuilds,
+            &mut self.retries,
+            &mut self.evictions,
+            &mut self.went_home_idle,
+            &mut self.drained,
+        ]
     }
 
     pub(crate) fn assert_everything_happened(&self) {
         for (affinity, n) in Affinity::ALL.iter().zip(self.affinities) {
-            assert_eq!(n > 50, *affinity != Affinity::Spilled, "{affinity:?}: {n}");
+            assert!(n > 50, "{affinity:?}: {n}");
         }
-        let rest =
-            [self.turned_away, self.transitions, self.rebuilds, self.retries, self.evictions, self.went_home_idle];
-        assert!(rest.iter().all(|n| *n > 50), "{self:?}");
+        for (reason, n) in Reason::ALL.iter().zip(self.reasons) {
+            assert!(n > 50, "{reason:?}: {n}");
+        }
+        assert!(self.clone().counts().iter().all(|n| **n > 50), "{self:?}");
+    }
+}
+
+impl Model {
+    /// With `least_ttft` the model does not say who it is, but who it may be, and what has to be said of it.
+    pub(crate) fn check_score(&mut self, asked: &Asked, verdict: Verdict, specs: &[MemberSpec]) {
+        let order = self.order(asked.key);
+        let can: Vec<_> = order.iter().filter(|n| self.barred(asked, n).is_none() && !self.full(asked, n)).collect();
+        let Verdict::Go(selection) = verdict else {
+            assert!(can.is_empty(), "{can:?} could take it: {verdict:?}");
+            let got = match verdict {
+                Verdict::Wait { member, reason } => Expected::Wait(specs[member].name.clone(), reason),
+                Verdict::Full => Expected::Full,
+                _ => Expected::Nobody,
+            };
+            return assert_eq!(got, self.nobody(asked, &order));
+        };
+        let name = &specs[selection.member].name;
+        let Some(first) = can.iter().find(|name| self.ready(asked, name)).or(can.first()) else {
+            let got = Expected::Go(name.clone(), selection.affinity, selection.reason);
+            return assert_eq!(got, self.nobody(asked, &order));
+        };
+        assert_eq!(self.tier(name), self.tier(first), "{name} although {first} is in a lower tier");
+        assert!(can.contains(&name) && (self.ready(asked, name) || !self.ready(asked, first)), "{name}");
+        let left =
+            self.last(asked.key, asked.now).map(|(place, _)| place.to_owned()).filter(|place| order.contains(place));
+        let outcome = match left {
+            _ if *name == order[0] => (Affinity::Home, None),
+            Some(place) if place == *name => (Affinity::Stayed, None),
+            left => {
+                let reason = self.obstacle(asked, left.as_ref().unwrap_or(&order[0]));
+                let reason = reason.filter(|reason| *reason != Reason::Balance).unwrap_or(Reason::Faster);
+                (reason.affinity(), Some(reason))
+            }
+        };
+        assert_eq!((selection.affinity, selection.reason), outcome, "{name}");
     }
 }
 
 impl World {
     /// A session whose backend is fine never moves, but for going home after a silence.
-    pub(crate) fn check_settled(&mut self, key: u64, selection: Selection, names: &[String]) {
+    pub(crate) fn check_settled(&mut self, key: u64, patience: Patience, selection: Selection, names: &[String]) {
         let Some(settled) = self.settled.get(&key) else { return };
         let chosen = self.name(selection.member);
-        if chosen == settled.name || !available(&self.pool, &settled.name) || names.contains(&settled.name) {
+        let called = if let Patience::Called(member) = patience { Some(self.name(member)) } else { None };
+        let (now, called_by) = (self.now, called.as_deref());
+        let asked = Asked { key, tried: names, patience, called_by, now, world: &self.truth };
+        if chosen == settled.name || self.model.obstacle(&asked, &settled.name).is_some() {
             return;
         }
         assert!(!settled.at_home, "{key:x} left home, which is fine");
@@ -59,32 +124,67 @@ impl World {
         }
     }
 
-    /// Never one that was tried; never one that is not available, unless nobody is and `fail_open` says so.
-    pub(crate) fn check_allowed(&self, selection: Selection, tried: &Tried) {
+    /// Never one that was tried or is full; never one that is not available, unless nobody is and `fail_open` says so,
+    /// or a session finishes there.
+    pub(crate) fn check_allowed(&mut self, selection: Selection, tried: &Tried) {
         assert!(!tried.contains(selection.member));
         let name = self.name(selection.member);
+        let truth = &self.truth[&name];
         let open = self.settings.fail_open && self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
-        assert_eq!(available(&self.pool, &name), !open, "{name}: {:?}", self.pool.members()[selection.member].backend);
-        assert_eq!(selection.affinity == Affinity::FailOpen, open);
-        assert!(!self.truth[&name].draining, "{name} is draining");
+        if selection.affinity == Affinity::FailOpen {
+            assert!(open && truth.drains_since.is_none(), "{name}");
+        } else {
+            assert!(truth.serves, "{name} does not serve");
+            assert!(truth.drains_since.is_none() || selection.affinity != Affinity::Balanced, "{name} drains");
+            self.totals.drained += u64::from(truth.drains_since.is_some());
+        }
+        let limit = match self.settings.overload.max_in_flight {
+            MaxInFlight::Off => None,
+            MaxInFlight::Fixed(limit) => Some(limit),
+            MaxInFlight::Auto => truth.slots,
+        };
+        assert!(limit.is_none_or(|limit| truth.in_flight < limit as usize), "{name} is full");
     }
 
-    /// Without a session: the lowest tier, and by load if so configured.
-    pub(crate) fn check_balance(&self, selection: Selection, tried: &Tried) {
+    /// Without a session: the lowest tier of those who have room, and by load if so configured.
+    pub(crate) fn check_balance(&self, selection: Selection, names: &[String]) {
         let spec = &self.specs[selection.member];
-        let could = |name: &str| {
-            available(&self.pool, name) || selection.affinity == Affinity::FailOpen && !self.truth[name].draining
-        };
-        let load = |spec: &MemberSpec| self.truth[&spec.name].in_flight as u64 + 1;
-        for (_, other) in self.specs.iter().enumerate().filter(|(at, other)| !tried.contains(*at) && could(&other.name))
-        {
+        let open = selection.affinity == Affinity::FailOpen;
+        let load = |spec: &MemberSpec| self.truth[&spec.name].load() as u64 + 1;
+        for other in self.specs.iter().filter(|other| self.could(other, names, open)) {
             assert!(spec.priority <= other.priority, "{} although {} is of a lower tier", spec.name, other.name);
-            if self.settings.balance == Balance::LeastRequests && other.priority == spec.priority {
-                // One millionth of tolerance: the pool divides integers.
+            let warm = [spec, other].iter().all(|spec| self.is_warm(spec));
+            if self.settings.balance == Balance::LeastRequests && other.priority == spec.priority && warm {
+                // One thousandth of tolerance: the pool divides integers.
                 let (ours, theirs) = (load(spec) * u64::from(other.weight), load(other) * u64::from(spec.weight));
                 assert!(ours <= theirs + theirs / 1000, "{} although {} has less to do", spec.name, other.name);
             }
         }
+    }
+
+    /// Nobody could have taken it, and what is said is why.
+    pub(crate) fn check_refused(&self, verdict: Verdict, names: &[String]) {
+        let anybody = |open: bool| self.specs.iter().any(|other| self.could(other, names, open));
+        let open = self.settings.fail_open && self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
+        assert!(!(anybody(false) || open && anybody(true)), "somebody could have taken it");
+        let there = |name: &str| available(&self.pool, name) || open && self.truth[name].drains_since.is_none();
+        let crowded = self.specs.iter().any(|spec| there(&spec.name) && !names.contains(&spec.name));
+        assert_eq!(verdict, if crowded { Verdict::Full } else { Verdict::Nobody });
+    }
+
+    /// Whether a backend can take a request without a session that has been to `names`.
+    fn could(&self, spec: &MemberSpec, names: &[String], open: bool) -> bool {
+        let truth = &self.truth[&spec.name];
+        let (now, patience) = (self.now, Patience::Spills);
+        let asked = Asked { key: 0, tried: names, patience, called_by: None, now, world: &self.truth };
+        (truth.available() || open && truth.drains_since.is_none())
+            && !names.contains(&spec.name)
+            && !self.model.full(&asked, &spec.name)
+    }
+
+    fn is_warm(&self, spec: &MemberSpec) -> bool {
+        let passed = |since: Millis| self.now - since >= self.settings.slow_start;
+        self.truth[&spec.name].warms_since.is_none_or(passed)
     }
 
     /// Another gateway with the same file, which has seen nothing of all this, agrees on every home and order.
@@ -102,12 +202,14 @@ impl World {
     /// What holds at every step.
     pub(crate) fn check(&self) {
         assert_eq!(self.pool.displaced(), self.model.away());
-        assert!(self.pool.displaced() <= self.settings.max_displaced);
+        let known = self.pool.sessions().len();
+        assert!(known <= self.settings.max_sessions);
+        assert_eq!(known, self.model.known.len());
         for member in self.pool.members() {
             let (backend, truth) = (&member.backend, &self.truth[member.backend.name()]);
             assert_eq!(
-                (backend.in_flight(), backend.draining()),
-                (truth.in_flight, truth.draining),
+                (backend.in_flight(), backend.queued(), backend.drains_since()),
+                (truth.in_flight, truth.queued, truth.drains_since),
                 "{}",
                 backend.name()
             );

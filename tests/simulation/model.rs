@@ -1,17 +1,21 @@
 //! What had to come out: the rules of selection, written down a second time, as simply as possible.
 //!
-//! Orders are sorted lists of scores by the published formula, sessions away from home are a list in order of use, and
-//! health is a history of what was seen. Requests without a session do not appear here at all: if they influenced a
-//! keyed one, pool and model would differ.
+//! Orders are sorted lists of scores by the published formula, sessions are lists in order of use, and health is a
+//! history of what was seen. Requests without a session do not appear here at all, but for the load that they are: if
+//! their turns influenced a keyed one, pool and model would differ.
 
 use std::collections::HashMap;
 
-use ingle::core::pool::{MemberSpec, Settings};
-use ingle::core::{Affinity, Millis, Observation, State, Thresholds, Transition};
+use ingle::core::pool::{DrainSessions, MaxInFlight, MemberSpec, Policy, Settings};
+use ingle::core::{Affinity, Millis, Patience, Reason};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Whether a backend of this name takes requests now.
-pub(crate) type Available<'a> = &'a dyn Fn(&str) -> bool;
+use crate::known::Known;
+use crate::rng::Rng;
+use crate::truth::Truth;
+
+/// All backends, by name.
+pub(crate) type World = HashMap<String, Truth>;
 
 pub(crate) struct Model {
     hash_seed: u64,
@@ -20,12 +24,33 @@ pub(crate) struct Model {
     orders: HashMap<u64, Vec<String>>,
     /// Sessions away from home, least recently used first: key, place, last seen.
     away: Vec<(u64, String, Millis)>,
+    pub(crate) known: Known,
+}
+
+/// A request, as the model is asked about it. Who was called is called by name.
+pub(crate) struct Asked<'a> {
+    pub(crate) key: u64,
+    pub(crate) tried: &'a [String],
+    pub(crate) patience: Patience,
+    pub(crate) called_by: Option<&'a str>,
+    pub(crate) now: Millis,
+    pub(crate) world: &'a World,
+}
+
+/// Where it has to go.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Expected {
+    Go(String, Affinity, Option<Reason>),
+    Wait(String, Reason),
+    Full,
+    Nobody,
 }
 
 impl Model {
     pub(crate) fn new(hash_seed: &str, specs: &[MemberSpec], settings: Settings) -> Model {
         let hash_seed = xxh3_64(hash_seed.as_bytes());
-        Model { hash_seed, specs: specs.to_vec(), settings, orders: HashMap::new(), away: Vec::new() }
+        let known = Known::new(settings.max_sessions);
+        Model { hash_seed, specs: specs.to_vec(), settings, orders: HashMap::new(), away: Vec::new(), known }
     }
 
     /// The config changes; the seed does not.
@@ -33,7 +58,9 @@ impl Model {
         self.specs = specs.to_vec();
         self.settings = settings;
         self.orders.clear();
-        self.away.retain(|(_, place, _)| settings.stay_put && specs.iter().any(|spec| spec.name == *place));
+        let stays = settings.stay_put && settings.policy == Policy::ConsistentHash;
+        self.away.retain(|(_, place, _)| stays && specs.iter().any(|spec| spec.name == *place));
+        self.known.resize(settings.max_sessions);
         self.bound();
     }
 
@@ -53,51 +80,197 @@ impl Model {
         self.orders.entry(key).or_insert_with(sorted).clone()
     }
 
-    /// Where a session's request goes that has been to `tried`, and why.
-    pub(crate) fn select(
-        &mut self,
-        key: u64,
-        tried: &[String],
-        now: Millis,
-        available: Available,
-    ) -> Option<(String, Affinity)> {
-        let place = self.place(key, now);
-        let order = self.order(key);
-        let free = |name: &String| available(name) && !tried.contains(name);
-        let tier = |name: &String| self.specs.iter().find(|spec| spec.name == *name).map(|spec| spec.priority);
-        let lower = |place: &String| order.iter().any(|name| tier(name) < tier(place) && free(name));
-        if let Some(place) = place.filter(|place| free(place) && !lower(place)) {
-            // A new config may have made it the home.
-            let affinity = if place == order[0] { Affinity::Home } else { Affinity::Stayed };
-            return Some((place, affinity));
+    /// By the hash: where a session's request goes, and why.
+    pub(crate) fn select(&mut self, asked: &Asked) -> Expected {
+        let order = self.order(asked.key);
+        let home = order[0].clone();
+        let relieved = |place: &String| order.iter().any(|n| self.tier(n) < self.tier(place) && self.ready(asked, n));
+        let stayed = self.place(asked.key, asked.now);
+        let left = stayed.as_ref().and_then(|place| self.barred(asked, place));
+        let place = stayed.filter(|place| self.barred(asked, place).is_none() && !relieved(place));
+        let anchor = place.unwrap_or(home.clone());
+        let go = |name: &String, reason: Reason| match () {
+            // A new config may have made its place its home.
+            () if *name == home => Expected::Go(name.clone(), Affinity::Home, None),
+            () if *name == anchor => Expected::Go(name.clone(), Affinity::Stayed, None),
+            () => Expected::Go(name.clone(), reason.affinity(), Some(reason)),
+        };
+        let Some(reason) = self.obstacle(asked, &anchor) else {
+            return match go(&anchor, Reason::Faster) {
+                Expected::Go(name, Affinity::Home, None) => Expected::Go(name, Affinity::Home, left),
+                elsewhere => elsewhere,
+            };
+        };
+        if matches!(reason, Reason::MaxInFlight | Reason::Balance) && self.waits(asked, &anchor) {
+            return Expected::Wait(anchor, reason);
         }
-        if let Some(name) = order.iter().find(|name| free(name)) {
-            let affinity = if *name == order[0] { Affinity::Home } else { Affinity::Failover };
-            return Some((name.clone(), affinity));
+        let ready: Vec<_> = order.iter().filter(|name| self.ready(asked, name)).collect();
+        let tier = ready.first().map(|name| self.tier(name));
+        let free = ready.iter().find(|name| Some(self.tier(name)) == tier && !self.busy(asked, name));
+        let can = || order.iter().find(|name| self.barred(asked, name).is_none() && !self.full(asked, name));
+        match free.or(ready.first()).copied().or_else(can) {
+            Some(name) => go(name, reason),
+            None => self.nobody(asked, &order),
         }
-        None
+    }
+
+    /// Nobody has room, or nobody is available.
+    pub(crate) fn nobody(&self, asked: &Asked, order: &[String]) -> Expected {
+        let may = |name: &&String| self.barred(asked, name).is_none();
+        let called = order.iter().find(|name| Some(name.as_str()) == asked.called_by).filter(may);
+        match called.or(order.iter().find(may)) {
+            Some(name) if self.waits(asked, name) => Expected::Wait(name.clone(), Reason::MaxInFlight),
+            Some(_) => Expected::Full,
+            None => self.fail_open(asked, order),
+        }
+    }
+
+    fn fail_open(&self, asked: &Asked, order: &[String]) -> Expected {
+        if !self.settings.fail_open || asked.world.values().any(Truth::available) {
+            return Expected::Nobody;
+        }
+        let idle = |name: &&String| asked.world[*name].drains_since.is_none() && !asked.tried.contains(name);
+        match order.iter().filter(idle).find(|name| !self.full(asked, name)) {
+            Some(name) => Expected::Go(name.clone(), Affinity::FailOpen, Some(Reason::Unhealthy)),
+            None if order.iter().any(|name| idle(&name)) => Expected::Full,
+            None => Expected::Nobody,
+        }
+    }
+
+    /// Why a member is not the one.
+    pub(crate) fn obstacle(&self, asked: &Asked, name: &String) -> Option<Reason> {
+        match self.barred(asked, name) {
+            Some(reason) => Some(reason),
+            None if self.held_back(asked, name) => Some(Reason::SlowStart),
+            None if self.full(asked, name) => Some(Reason::MaxInFlight),
+            None if self.busy(asked, name) => Some(Reason::Balance),
+            None => None,
+        }
+    }
+
+    /// Why it may not take it at all.
+    pub(crate) fn barred(&self, asked: &Asked, name: &String) -> Option<Reason> {
+        let truth = &asked.world[name];
+        match truth.drains_since {
+            _ if !truth.serves => Some(Reason::Unhealthy),
+            Some(since) if !self.goes_on(asked, name, since) => Some(Reason::Draining),
+            _ if asked.tried.contains(name) => Some(Reason::Tried),
+            _ => None,
+        }
+    }
+
+    fn goes_on(&self, asked: &Asked, name: &str, since: Millis) -> bool {
+        let drain = self.settings.drain;
+        let over = drain.deadline.is_some_and(|deadline| asked.now >= since + deadline);
+        let Some((place, seen)) = self.last(asked.key, asked.now) else { return false };
+        let warm = asked.world[name].cold_since.is_none_or(|cold| seen > cold);
+        drain.sessions == DrainSessions::UntilIdle && !over && place == name && warm && self.lately(seen, asked.now)
+    }
+
+    /// Where a session was last, if that is not too long ago.
+    pub(crate) fn last(&self, key: u64, now: Millis) -> Option<(&str, Millis)> {
+        self.known.last(key).filter(|(_, seen)| now - seen < self.keep())
+    }
+
+    /// A session is known for at least four hours.
+    fn keep(&self) -> Millis {
+        self.settings.idle_ttl.max(14_400_000)
+    }
+
+    fn lately(&self, seen: Millis, now: Millis) -> bool {
+        now - seen < self.settings.idle_ttl
+    }
+
+    /// Somebody warms up, and this session's turn has not come, unless it was there lately.
+    pub(crate) fn held_back(&self, asked: &Asked, name: &str) -> bool {
+        let warmed = |truth: &Truth| match truth.warms_since {
+            Some(since) if asked.now - since < self.settings.slow_start => {
+                (asked.now - since) as f64 / self.settings.slow_start as f64
+            }
+            _ => 1.0,
+        };
+        let own = warmed(&asked.world[name]);
+        let best = asked.world.values().filter(|truth| truth.available()).map(warmed).fold(own, f64::max);
+        let lot = (Rng::finalize(asked.key) >> 11) as f64 / 2f64.powi(53);
+        let knows = self.known.at(asked.key, name).is_some_and(|seen| self.lately(seen, asked.now));
+        own < best && lot >= own / best && !knows
+    }
+
+    pub(crate) fn full(&self, asked: &Asked, name: &str) -> bool {
+        let limit = match self.settings.overload.max_in_flight {
+            MaxInFlight::Off => None,
+            MaxInFlight::Fixed(limit) => Some(limit),
+            MaxInFlight::Auto => asked.world[name].slots,
+        };
+        limit.is_some_and(|limit| self.load(asked, name) >= limit as usize)
+    }
+
+    /// At or over its share of all that there is to do in its tier.
+    fn busy(&self, asked: &Asked, name: &str) -> bool {
+        let overload = self.settings.overload;
+        let Some(factor) = overload.balance_factor.filter(|_| asked.world[name].available()) else { return false };
+        let tier = self.specs.iter().filter(|spec| spec.priority == self.tier(name));
+        let tier: Vec<_> = tier.filter(|spec| asked.world[&spec.name].available()).collect();
+        let own = usize::from(asked.called_by.is_none());
+        let total = tier.iter().map(|spec| asked.world[&spec.name].load()).sum::<usize>() + own;
+        let weights = tier.iter().map(|spec| u64::from(spec.weight)).sum::<u64>() as f64;
+        let weight = f64::from(self.specs.iter().find(|spec| spec.name == name).unwrap().weight);
+        let bound = (factor * total as f64 * weight / weights).ceil().max(f64::from(overload.balance_floor));
+        self.load(asked, name) as f64 >= bound
+    }
+
+    /// What is before this request; those who wait are behind one who was called.
+    fn load(&self, asked: &Asked, name: &str) -> usize {
+        let truth = &asked.world[name];
+        if asked.called_by == Some(name) { truth.in_flight } else { truth.load() }
+    }
+
+    fn waits(&self, asked: &Asked, name: &str) -> bool {
+        match asked.patience {
+            Patience::Waits => asked.world[name].queued < self.settings.overload.max_waiting as usize,
+            Patience::Called(_) => asked.called_by == Some(name),
+            Patience::Spills => false,
+        }
+    }
+
+    pub(crate) fn ready(&self, asked: &Asked, name: &String) -> bool {
+        self.barred(asked, name).is_none() && !self.full(asked, name) && !self.held_back(asked, name)
+    }
+
+    pub(crate) fn tier(&self, name: &str) -> u32 {
+        self.specs.iter().find(|spec| spec.name == name).unwrap().priority
     }
 
     /// Where it stays, if it is away and not idle for too long. Asking is not being active.
     fn place(&self, key: u64, now: Millis) -> Option<String> {
         let (_, place, seen) = self.away.iter().find(|(away, ..)| *away == key)?;
-        (now - seen < self.settings.idle_ttl).then(|| place.clone())
+        self.lately(*seen, now).then(|| place.clone())
     }
 
     pub(crate) fn landed(&mut self, key: u64, name: &str, now: Millis) {
+        let at_home = self.order(key)[0] == name;
+        self.known.landed(key, name, !at_home, now);
+        if self.settings.policy == Policy::LeastTtft {
+            return;
+        }
         self.away.retain(|(other, _, _)| *other != key);
-        if self.settings.stay_put && self.order(key)[0] != name {
+        if self.settings.stay_put && !at_home {
             self.away.push((key, name.to_owned(), now));
             self.bound();
         }
     }
 
     pub(crate) fn expire(&mut self, now: Millis) {
-        self.away.retain(|(_, _, seen)| now - seen < self.settings.idle_ttl);
+        let ttl = self.settings.idle_ttl;
+        self.away.retain(|(_, _, seen)| now - seen < ttl);
+        self.known.expire(self.keep(), now);
     }
 
     pub(crate) fn away(&self) -> usize {
-        self.away.len()
+        match self.settings.policy {
+            Policy::ConsistentHash => self.away.len(),
+            Policy::LeastTtft => self.known.away(),
+        }
     }
 
     /// Where a session stays; asking this way is not using.
@@ -108,53 +281,5 @@ impl Model {
     fn bound(&mut self) {
         let surplus = self.away.len().saturating_sub(self.settings.max_displaced);
         self.away.drain(..surplus);
-    }
-}
-
-/// What was seen of one backend since its last change of state.
-#[derive(Default)]
-pub(crate) struct History(Vec<Observation>);
-
-impl History {
-    /// Judges what an observation did: no change without a cause, no change withheld.
-    pub(crate) fn check(
-        &mut self,
-        before: State,
-        seen: Observation,
-        transition: Option<Transition>,
-        after: State,
-        thresholds: Thresholds,
-    ) {
-        self.0.push(seen);
-        let expected = self.expected(before, seen, thresholds);
-        assert_eq!(after, expected, "{before:?} after {:?}", self.0);
-        assert_eq!(transition.map(|t| (t.from, t.to)), (before != after).then_some((before, after)));
-        if before != after {
-            self.0.clear();
-        }
-    }
-
-    fn expected(&self, before: State, seen: Observation, thresholds: Thresholds) -> State {
-        use Observation::{ProbeFailed, ProbeLoading, ProbeOk, TrafficFailed, TrafficOk};
-        let failed = matches!(seen, ProbeFailed | TrafficFailed(_));
-        // In a row means: among those of one kind, the last n without anything else of that kind between them.
-        let row = |kind: fn(&Observation) -> bool, one: fn(&Observation) -> bool, n: u32| {
-            self.0.iter().rev().filter(|seen| kind(seen)).take_while(|seen| one(seen)).count() >= n as usize
-        };
-        let probe = |seen: &Observation| matches!(seen, ProbeOk | ProbeLoading | ProbeFailed);
-        let traffic = |seen: &Observation| matches!(seen, TrafficOk | TrafficFailed(_));
-        let broken = row(probe, |seen| matches!(seen, ProbeFailed), thresholds.unhealthy)
-            || row(traffic, |seen| matches!(seen, TrafficFailed(_)), thresholds.unhealthy);
-        let good_probes = || row(|seen| !matches!(seen, TrafficOk), |seen| matches!(seen, ProbeOk), thresholds.healthy);
-        let good = || row(|_| true, |seen| matches!(seen, ProbeOk | TrafficOk), thresholds.healthy);
-        match before {
-            _ if seen == ProbeLoading => State::Warming,
-            State::Warming if seen == ProbeOk => State::Healthy,
-            State::Warming | State::Healthy if failed && broken => State::Unhealthy,
-            State::Unhealthy if seen == ProbeOk && good_probes() => State::Probation,
-            State::Probation if failed => State::Unhealthy,
-            State::Probation if good() => State::Healthy,
-            state => state,
-        }
     }
 }

@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ingle::core::pool::{Balance, MemberSpec, Selection, Settings};
-use ingle::core::{Affinity, Backend, Cause, InFlight, Millis, Observation, Pool, Seed, SessionKey, Thresholds, Tried};
+use ingle::core::pool::{
+    Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Selection, Settings,
+};
+use ingle::core::{
+    Ask, Backend, Cause, InFlight, Millis, Observation, Patience, Pool, Queued, Seed, SessionKey, Signals, Thresholds,
+    Tried, Verdict,
+};
 
-use crate::checks::{Totals, available};
-use crate::model::{History, Model};
+use crate::checks::Totals;
+use crate::model::{Asked, Expected, Model};
 use crate::rng::Rng;
+use crate::truth::{Condition, Truth};
 
 pub(crate) struct World {
     rng: Rng,
@@ -23,36 +29,24 @@ pub(crate) struct World {
     /// Where each session was last answered, while nothing but a failure may move it.
     pub(crate) settled: HashMap<u64, Settled>,
     there: Vec<(String, InFlight)>,
+    /// Who waits for room, and where, in the order of their coming.
+    waiting: Vec<(u64, String, Queued)>,
     removed: Vec<Arc<Backend>>,
     names: usize,
     pub(crate) totals: Totals,
-}
-
-/// What is really the matter with a backend, and what the gateway has seen of it.
-#[derive(Default)]
-pub(crate) struct Truth {
-    condition: Condition,
-    pub(crate) draining: bool,
-    pub(crate) in_flight: usize,
-    history: History,
-}
-
-#[derive(Clone, Copy, Default, PartialEq)]
-enum Condition {
-    #[default]
-    Fine,
-    Loading,
-    Dead,
-    /// Probes are answered, requests are not.
-    HalfDead,
-    /// Now this, now that.
-    Flaky,
 }
 
 pub(crate) struct Settled {
     pub(crate) name: String,
     pub(crate) seen: Millis,
     pub(crate) at_home: bool,
+}
+
+/// Where a request has been, as indices and as names.
+#[derive(Default)]
+struct Been {
+    tried: Tried,
+    names: Vec<String>,
 }
 
 const MAX_ATTEMPTS: usize = 3;
@@ -65,7 +59,7 @@ impl World {
         let most = rng.pick(&[3, 4, 6, 8, 8, 12, 16, 64]);
         let size = 2 + rng.below(most - 1);
         let specs: Vec<_> = (0..size).map(|n| any_spec(&mut rng, n)).collect();
-        let truth = |spec: &MemberSpec| (spec.name.clone(), Truth { draining: spec.draining, ..Truth::default() });
+        let truth = |spec: &MemberSpec| (spec.name.clone(), Truth::new(spec.draining, false));
         World {
             now: 1000,
             pool: Pool::new(&specs, settings),
@@ -74,6 +68,7 @@ impl World {
             sessions: (0..2 + rng.below(60)).map(|_| rng.next()).collect(),
             settled: HashMap::new(),
             there: Vec::new(),
+            waiting: Vec::new(),
             removed: Vec::new(),
             names: size,
             totals: Totals::default(),
@@ -87,14 +82,20 @@ impl World {
     pub(crate) fn step(&mut self) {
         self.now += self.rng.next() % 20;
         match self.rng.below(1000) {
-            0..450 => self.turn(),
+            0..450 => {
+                let key = self.rng.pick(&self.sessions);
+                let patience = if self.rng.chance(70) { Patience::Waits } else { Patience::Spills };
+                self.turn(key, patience, Been::default());
+            }
             450..650 => self.keyless(),
-            650..860 => self.probe(),
+            650..830 => self.probe(),
+            830..860 => self.call(),
             860..880 => self.fault(),
             880..885 => self.drain(),
             885..890 => self.rebuild(),
             890..893 => self.now += self.rng.next() % (2 * self.settings.idle_ttl),
-            893..900 => self.expire(),
+            893..897 => self.expire(),
+            897..900 => self.signal(),
             _ => self.leave(),
         }
         self.check();
@@ -103,49 +104,99 @@ impl World {
     /// The end: everybody leaves.
     pub(crate) fn finish(mut self) -> Totals {
         self.there.clear();
-        let gone = self.removed.iter().chain(self.pool.members().iter().map(|member| &member.backend));
-        gone.for_each(|backend| assert_eq!(backend.in_flight(), 0, "{}", backend.name()));
+        self.waiting.clear();
+        for gone in self.removed.iter().chain(self.pool.members().iter().map(|member| &member.backend)) {
+            let left = (gone.in_flight(), gone.queued(), gone.waiting().count(), gone.waiting().bytes());
+            assert_eq!(left, (0, 0, 0, 0), "{}", gone.name());
+        }
         self.totals
     }
 
-    fn turn(&mut self) {
-        let key = self.rng.pick(&self.sessions);
-        let (mut tried, mut names) = (Tried::default(), Vec::new());
+    /// A session's request, until it is answered, given up, or waits for room.
+    fn turn(&mut self, key: u64, mut patience: Patience, mut been: Been) {
         for attempt in 0..MAX_ATTEMPTS {
-            let Some(selection) = self.select_by_key(key, &tried, &names) else {
-                self.totals.turned_away += 1;
-                return;
+            let selection = match self.select(key, patience, &been) {
+                Verdict::Go(selection) => selection,
+                Verdict::Wait { member, .. } => return self.wait(key, member),
+                Verdict::Full => return self.totals.full += 1,
+                Verdict::Nobody => return self.totals.turned_away += 1,
             };
+            // It waits once.
+            patience = Patience::Spills;
             self.totals.retries += u64::from(attempt > 0);
             let name = self.name(selection.member);
-            if self.attempt(selection.member) {
-                self.land(key, selection, &name);
-                return;
+            if self.attempt(selection) {
+                return self.land(key, selection, &name);
             }
-            tried.push(selection.member);
-            names.push(name);
+            been.tried.push(selection.member);
+            been.names.push(name);
         }
     }
 
-    fn select_by_key(&mut self, key: u64, tried: &Tried, names: &[String]) -> Option<Selection> {
-        let (bits, now) = (SessionKey::from_bits(key), self.now);
-        let selection = self.pool.select(Some(bits), tried, now);
-        assert_eq!(selection, self.pool.select(Some(bits), tried, now), "asked twice, two answers");
-        let available = |name: &str| available(&self.pool, name);
-        let chosen = self.model.select(key, names, now, &available).or_else(|| self.expect_fail_open(key, names));
-        assert_eq!(selection.map(|s| (self.name(s.member), s.affinity)), chosen, "session {key:x}, tried {names:?}");
-        let selection = selection?;
-        self.check_allowed(selection, tried);
-        self.check_settled(key, selection, names);
-        self.totals.affinities[selection.affinity as usize] += 1;
-        Some(selection)
+    fn select(&mut self, key: u64, patience: Patience, been: &Been) -> Verdict {
+        let ask = Ask { key: Some(SessionKey::from_bits(key)), bytes: key % 100_000, patience };
+        let verdict = self.pool.select(&ask, &been.tried, self.now);
+        assert_eq!(verdict, self.pool.select(&ask, &been.tried, self.now), "asked twice, two answers");
+        let called = if let Patience::Called(member) = patience { Some(self.name(member)) } else { None };
+        let (called_by, world) = (called.as_deref(), &self.truth);
+        let asked = Asked { key, tried: &been.names, patience, called_by, now: self.now, world };
+        match self.settings.policy {
+            Policy::ConsistentHash => {
+                let got = match verdict {
+                    Verdict::Go(at) => Expected::Go(self.specs[at.member].name.clone(), at.affinity, at.reason),
+                    Verdict::Wait { member, reason } => Expected::Wait(self.specs[member].name.clone(), reason),
+                    Verdict::Full => Expected::Full,
+                    Verdict::Nobody => Expected::Nobody,
+                };
+                assert_eq!(got, self.model.select(&asked), "session {key:x}, tried {:?}", been.names);
+            }
+            Policy::LeastTtft => self.model.check_score(&asked, verdict, &self.specs),
+        }
+        if let Verdict::Go(selection) = verdict {
+            self.check_allowed(selection, &been.tried);
+            if self.settings.policy == Policy::ConsistentHash {
+                self.check_settled(key, patience, selection, &been.names);
+            }
+            self.totals.selected(selection);
+        }
+        verdict
     }
 
-    fn expect_fail_open(&mut self, key: u64, names: &[String]) -> Option<(String, Affinity)> {
-        let nobody = self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
-        let order = self.model.order(key);
-        let open = order.into_iter().find(|name| !self.truth[name].draining && !names.contains(name));
-        open.filter(|_| self.settings.fail_open && nobody).map(|name| (name, Affinity::FailOpen))
+    fn wait(&mut self, key: u64, member: usize) {
+        let name = self.name(member);
+        let bound = self.settings.overload.max_waiting as usize;
+        self.waiting.push((key, name.clone(), self.pool.members()[member].backend.queue()));
+        let truth = self.truth.get_mut(&name).unwrap();
+        truth.queued += 1;
+        assert!(truth.queued <= bound, "{name} has more than {bound} who wait");
+        self.totals.waited += 1;
+    }
+
+    /// Somebody who is first in a line is called, has waited long enough, or leaves.
+    fn call(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let any = self.rng.below(self.waiting.len());
+        let name = self.waiting[any].1.clone();
+        let first = self.waiting.iter().position(|(_, at, _)| *at == name).unwrap();
+        let (key, patience) = (self.waiting[first].0, self.rng.below(10));
+        if patience < 6
+            && let Some(member) = self.pool.position(&name)
+        {
+            let called = self.select(key, Patience::Called(member), &Been::default());
+            if matches!(called, Verdict::Wait { .. }) {
+                return;
+            }
+            self.totals.called += u64::from(called.selection().is_some_and(|selection| selection.member == member));
+        }
+        drop(self.waiting.remove(first));
+        if let Some(truth) = self.truth.get_mut(&name) {
+            truth.queued -= 1;
+        }
+        if patience < 9 {
+            self.turn(key, Patience::Spills, Been::default());
+        }
     }
 
     fn land(&mut self, key: u64, selection: Selection, name: &str) {
@@ -155,34 +206,31 @@ impl World {
         self.settled.insert(key, Settled { name: name.to_owned(), seen: self.now, at_home });
         // The table is full: whoever was pushed out may go home at any time.
         let before = self.settled.len();
-        let stay_put = self.settings.stay_put;
+        let stay_put = self.settings.stay_put && self.settings.policy == Policy::ConsistentHash;
         self.settled.retain(|key, settled| settled.at_home || !stay_put || self.model.is_away(*key));
         self.totals.evictions += (before - self.settled.len()) as u64;
     }
 
     fn keyless(&mut self) {
-        let mut tried = Tried::default();
+        let mut been = Been::default();
         for _ in 0..MAX_ATTEMPTS {
-            let Some(selection) = self.pool.select(None, &tried, self.now) else {
-                let serves =
-                    |(at, spec): (usize, &MemberSpec)| available(&self.pool, &spec.name) && !tried.contains(at);
-                assert!(!self.specs.iter().enumerate().any(serves), "somebody could have taken it");
-                return;
-            };
-            self.check_allowed(selection, &tried);
-            self.check_balance(selection, &tried);
-            self.totals.affinities[selection.affinity as usize] += 1;
-            if self.attempt(selection.member) {
+            let verdict = self.pool.select(&Ask::new(None, 1000), &been.tried, self.now);
+            let Verdict::Go(selection) = verdict else { return self.check_refused(verdict, &been.names) };
+            self.check_allowed(selection, &been.tried);
+            self.check_balance(selection, &been.names);
+            self.totals.selected(selection);
+            if self.attempt(selection) {
                 return;
             }
-            tried.push(selection.member);
+            been.tried.push(selection.member);
+            been.names.push(self.name(selection.member));
         }
     }
 
     /// One attempt; whether it was answered well.
-    fn attempt(&mut self, member: usize) -> bool {
-        let name = self.name(member);
-        self.there.push((name.clone(), self.pool.members()[member].backend.enter()));
+    fn attempt(&mut self, selection: Selection) -> bool {
+        let name = self.name(selection.member);
+        self.there.push((name.clone(), self.pool.enter(&selection, self.now)));
         self.truth.get_mut(&name).unwrap().in_flight += 1;
         match self.condition(&name) {
             Condition::Fine => {
@@ -221,9 +269,9 @@ impl World {
     fn observe(&mut self, name: &str, seen: Observation) {
         let backend = &self.pool.members()[self.pool.position(name).unwrap()].backend;
         let (thresholds, before) = (self.settings.thresholds, backend.state());
-        let transition = backend.observe(seen, thresholds);
-        let history = &mut self.truth.get_mut(name).unwrap().history;
-        history.check(before, seen, transition, backend.state(), thresholds);
+        let transition = backend.observe(seen, thresholds, self.now);
+        let truth = self.truth.get_mut(name).unwrap();
+        truth.observe(seen, (before, backend.state()), transition, thresholds, self.now);
         self.totals.transitions += u64::from(transition.is_some());
     }
 
@@ -240,8 +288,17 @@ impl World {
 
     fn drain(&mut self) {
         let (name, draining) = (self.any_name(), self.rng.chance(40));
-        self.truth.get_mut(&name).unwrap().draining = draining;
-        self.pool.members()[self.pool.position(&name).unwrap()].backend.set_draining(draining);
+        let since = &mut self.truth.get_mut(&name).unwrap().drains_since;
+        *since = if draining { Some(since.unwrap_or(self.now)) } else { None };
+        self.pool.members()[self.pool.position(&name).unwrap()].backend.set_draining(draining, self.now);
+    }
+
+    /// A backend says how many it can take at once.
+    fn signal(&mut self) {
+        let (name, slots) = (self.any_name(), self.rng.pick(&[None, Some(1), Some(4), Some(20)]));
+        self.truth.get_mut(&name).unwrap().slots = slots;
+        let backend = &self.pool.members()[self.pool.position(&name).unwrap()].backend;
+        backend.set_signals(Signals { slots, ..Signals::default() });
     }
 
     /// A new config: one backend more, less, or with another weight or tier; in any order; sometimes other settings.
@@ -250,7 +307,7 @@ impl World {
             0 if self.specs.len() < 64 => {
                 self.names += 1;
                 let spec = any_spec(&mut self.rng, self.names);
-                self.truth.insert(spec.name.clone(), Truth { draining: spec.draining, ..Truth::default() });
+                self.truth.insert(spec.name.clone(), Truth::new(spec.draining, true));
                 self.specs.push(spec);
             }
             1 if self.specs.len() > 2 => {
@@ -294,6 +351,10 @@ impl World {
 
     fn leave_at(&mut self, at: usize) {
         let (name, guard) = self.there.swap_remove(at);
+        // A stream begins before it ends, most of the time.
+        if self.rng.chance(70) {
+            guard.first_token(self.now);
+        }
         drop(guard);
         if let Some(truth) = self.truth.get_mut(&name) {
             truth.in_flight -= 1;
@@ -318,11 +379,31 @@ fn any_spec(rng: &mut Rng, n: usize) -> MemberSpec {
 fn any_settings(rng: &mut Rng, hash_seed: &str) -> Settings {
     Settings {
         seed: Seed::new(hash_seed),
+        policy: rng.pick(&[Policy::ConsistentHash, Policy::ConsistentHash, Policy::LeastTtft]),
+        gateways: rng.pick(&[1, 3]),
         balance: rng.pick(&[Balance::RoundRobin, Balance::LeastRequests]),
         fail_open: rng.chance(50),
         stay_put: rng.chance(80),
         idle_ttl: rng.pick(&[500, 5_000, 600_000]),
         max_displaced: rng.pick(&[1, 5, 50, 1000]),
+        max_sessions: rng.pick(&[1, 20, 1000]),
         thresholds: Thresholds { healthy: rng.pick(&[1, 2, 3]), unhealthy: rng.pick(&[1, 2, 3]) },
+        overload: Overload {
+            max_in_flight: rng.pick(&[
+                MaxInFlight::Off,
+                MaxInFlight::Off,
+                MaxInFlight::Auto,
+                MaxInFlight::Fixed(1),
+                MaxInFlight::Fixed(8),
+            ]),
+            balance_factor: rng.pick(&[None, Some(1.25), Some(2.0)]),
+            balance_floor: rng.pick(&[1, 4]),
+            max_waiting: rng.pick(&[0, 1, 10]),
+        },
+        slow_start: rng.pick(&[0, 0, 2_000, 100_000]),
+        drain: Drain {
+            sessions: rng.pick(&[DrainSessions::UntilIdle, DrainSessions::AtOnce]),
+            deadline: rng.pick(&[None, Some(1_000), Some(600_000)]),
+        },
     }
 }

@@ -6,15 +6,16 @@ use super::none;
 const SOURCES: [&str; 3] = ["src", "client/src", "sim/src"];
 
 /// The parts of the crate. Each may use those of earlier lines, and nobody of its own line or a later one.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
+    &["tls"],
     &["config", "core"],
     &["clock", "access_log"],
     &["metrics"],
-    &["link"],
+    &["link", "watch", "certificates"],
     &["snapshot"],
     &["reload"],
     &["gateway"],
-    &["proxy", "probe", "admin"],
+    &["proxy", "probe", "signals", "admin"],
     &["server"],
     &["cli"],
     &["main"],

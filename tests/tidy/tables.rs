@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ingle::config::Config;
-use ingle::core::{Affinity, State};
+use ingle::core::hints::Hint;
+use ingle::core::{Affinity, Signals, State};
 use ingle::metrics::Metrics;
 use ingle::snapshot::Snapshot;
 use serde_json::Value;
@@ -80,6 +81,10 @@ pub(crate) fn families() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>>
     let text = "listeners: [{ address: 127.0.0.1:1 }]\npools: [{ name: p, backends: [{ url: http://127.0.0.1:2 }] }]";
     let metrics = Metrics::new().unwrap();
     let snapshot = Snapshot::new(Config::parse(text, "tidy").unwrap(), &metrics);
+    // What backends say of themselves has a series only once they have said it.
+    let said = Signals { slots: Some(1), running: Some(1), waiting: Some(1), kv_usage: Some(1.0) };
+    snapshot.pool.members()[0].backend.set_signals(said);
+    metrics.certificates.set(&[("cert.pem".to_owned(), 0)]);
     let rendered = metrics.render("p", &snapshot.pool);
     let mut families = BTreeMap::<String, BTreeMap<String, BTreeSet<String>>>::new();
     for line in rendered.lines().filter(|line| !line.starts_with('#')) {
@@ -138,6 +143,26 @@ fn every_outcome_and_state_stands_in_the_readme() {
     for row in table(&readme, "| state | serves | meaning |") {
         let state = State::ALL.into_iter().find(|state| state.as_str() == row[0].trim_matches('`')).unwrap();
         assert_eq!(row[1] == "yes", state.serves(), "README.md: whether {} serves", row[0]);
+    }
+}
+
+#[test]
+fn every_hint_stands_in_the_readme() {
+    let readme = read("README.md").text;
+    let rows = table(&readme, "| hint | it means | what to do |");
+    let written: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+    assert_eq!(written, Hint::ALL.map(Hint::as_str), "README.md: core::hints says what hints there are");
+    let limits = read("src/core/hints/finding.rs").text;
+    for (row, hint) in rows.iter().zip(Hint::ALL) {
+        let name = hint.as_str().to_uppercase();
+        let numbers = limits
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("const {name}: Limit = "))?.split_once("least: "));
+        let numbers =
+            numbers.map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()));
+        for number in numbers.into_iter().flatten() {
+            assert!(row[1].contains(number), "README.md: the row of {} does not name its limit {number}", row[0]);
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct LoadConfig {
     /// Whether connections are used again (default false). Through a gateway: as you like. Directly to a llama-server:
     /// no, because it closes after each stream without saying so and some requests would meet a closed connection.
     pub keep_connections: bool,
+    /// Whether the report has every turn on its own (default false): memory grows with each.
+    pub keep_turns: bool,
 }
 
 /// Which of several base URLs a request goes to.
@@ -92,6 +94,7 @@ impl LoadConfig {
             seed: 1,
             timeout: Duration::from_secs(600),
             keep_connections: false,
+            keep_turns: false,
         }
     }
 

@@ -10,6 +10,7 @@ mod reading;
 mod report;
 mod samples;
 mod session;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub use config::{LoadConfig, LoadError, UrlChoice};
 pub use exchange::ErrorKind;
 pub use report::{LoadReport, TokenFigures};
 pub use samples::{Samples, Summary};
+pub use turn::Turn;
 
 use exchange::Client;
 use report::Recorder;
@@ -66,7 +68,7 @@ impl LoadRun {
         let client = Client::new(&config)?;
         let context = Arc::new(Context {
             permits: Semaphore::new(config.concurrency.max(1)),
-            recorder: Mutex::new(Recorder::new(config.sessions, config.seed)),
+            recorder: Mutex::new(Recorder::new(&config)),
             client,
             config,
         });

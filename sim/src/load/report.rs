@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
+use super::config::LoadConfig;
 use super::exchange::{ErrorKind, Exchange};
 use super::samples::{Samples, Summary};
+use super::turn::Turn;
 
 /// Token figures as the servers themselves report them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -72,6 +74,9 @@ pub struct LoadReport {
     pub moved_sessions: u64,
     /// Turns that were served by another backend than the session's turn before.
     pub moves: u64,
+    /// The turns in the order in which they ended, with [`keep_turns`](super::LoadConfig::keep_turns).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// Seconds since the start.
     pub wall: f64,
 }
@@ -143,6 +148,8 @@ pub(crate) enum Call {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     report: LoadReport,
+    started: Instant,
+    keep_turns: bool,
     ttft: Samples,
     ttft_later: Samples,
     /// Where each session was served last, and whether it moved.
@@ -150,12 +157,14 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(sessions: usize, seed: u64) -> Self {
+    pub(crate) fn new(config: &LoadConfig) -> Self {
         Self {
             report: LoadReport::default(),
-            ttft: Samples::new(seed),
-            ttft_later: Samples::new(seed),
-            places: vec![(None, false); sessions],
+            started: Instant::now(),
+            keep_turns: config.keep_turns,
+            ttft: Samples::new(config.seed),
+            ttft_later: Samples::new(config.seed),
+            places: vec![(None, false); config.sessions],
         }
     }
 
@@ -173,6 +182,9 @@ impl Recorder {
             }
         }
         report.sidecars += u64::from(matches!(call, Call::Sidecar));
+        if let (Call::Turn { session, turn }, true) = (call, self.keep_turns) {
+            report.turns.push(Turn::new(session, turn, self.started.elapsed(), exchange));
+        }
         if let Some(error) = exchange.error {
             *report.errors.entry(error).or_default() += 1;
             return;
@@ -230,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_session_that_moves_twice_is_one_moved_session() {
-        let mut recorder = Recorder::new(2, 1);
+        let mut recorder =
+            Recorder::new(&LoadConfig { sessions: 2, keep_turns: true, ..LoadConfig::new(["http://x"]) });
         for (turn, backend) in ["a", "b", "a"].into_iter().enumerate() {
             recorder.begin();
             recorder.end(Call::Turn { session: 0, turn }, &served(backend, 100, Some(50)));
@@ -242,18 +255,20 @@ mod tests {
         assert_eq!(report.tokens, TokenFigures { prompt: 400, measured: 300, cached: 150, output: 0 });
         assert_eq!(report.later_turns.reuse(), Some(0.5));
         assert_eq!(report.ttft.count, 4);
+        let turns: Vec<_> = report.turns.iter().map(|turn| (turn.session, turn.turn, turn.cached_tokens)).collect();
+        assert_eq!(turns, [(0, 0, Some(50)), (0, 1, Some(50)), (0, 2, Some(50)), (1, 0, None)]);
         assert_eq!(report.backends, BTreeMap::from([("a".into(), 3), ("b".into(), 1)]));
     }
 
     #[test]
     fn a_failed_request_adds_to_nothing_but_its_error() {
-        let mut recorder = Recorder::new(1, 1);
+        let mut recorder = Recorder::new(&LoadConfig::new(["http://x"]));
         recorder.begin();
         let exchange = Exchange { error: Some(ErrorKind::Status(503)), ..served("a", 100, Some(50)) };
         recorder.end(Call::Sidecar, &exchange);
         let report = recorder.report(Duration::ZERO);
         assert_eq!((report.requests, report.succeeded, report.failed(), report.in_flight), (1, 0, 1, 0));
-        assert_eq!(report.tokens, TokenFigures::default());
+        assert_eq!((report.tokens, report.turns.len()), (TokenFigures::default(), 0));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["errors"]["status_503"], 1);
     }

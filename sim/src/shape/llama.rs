@@ -16,7 +16,11 @@ pub(crate) fn get(shared: &Shared, path: &str) -> Option<Answer> {
     match path {
         "/health" | "/v1/health" => Some(Answer::json(r#"{"status":"ok"}"#.into())),
         "/v1/models" | "/models" => Some(Answer::json(models(shared))),
-        "/slots" => Some(Answer::json(slots(shared))),
+        "/slots" if shared.config.slots_endpoint => Some(Answer::json(slots(shared))),
+        "/slots" => Some(Answer::error(
+            501,
+            r#"{"error":{"code":501,"message":"This server does not support slots endpoint. Start it with `--slots`","type":"not_supported_error"}}"#,
+        )),
         "/props" => Some(Answer::json(props(shared))),
         "/metrics" if shared.config.metrics => Some(Answer::text("text/plain; version=0.0.4", metrics(shared))),
         "/metrics" => Some(Answer::error(
@@ -148,8 +152,9 @@ fn slots(shared: &Shared) -> String {
 fn props(shared: &Shared) -> String {
     let model = quoted(&shared.config.model);
     format!(
-        r#"{{"default_generation_settings":{{"params":{{}},"n_ctx":131072}},"total_slots":{},"model_alias":{model},"model_path":{model},"modalities":{{"vision":false,"audio":false}},"endpoint_slots":true,"endpoint_props":false,"endpoint_metrics":{},"build_info":"ingle-sim","is_sleeping":false}}"#,
+        r#"{{"default_generation_settings":{{"params":{{}},"n_ctx":131072}},"total_slots":{},"model_alias":{model},"model_path":{model},"modalities":{{"vision":false,"audio":false}},"endpoint_slots":{},"endpoint_props":false,"endpoint_metrics":{},"build_info":"ingle-sim","is_sleeping":false}}"#,
         shared.config.slots.max(1),
+        shared.config.slots_endpoint,
         shared.config.metrics
     )
 }

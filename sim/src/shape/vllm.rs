@@ -123,11 +123,12 @@ fn models(shared: &Shared) -> String {
 
 fn metrics(shared: &Shared) -> String {
     let counters = shared.engine.counters();
-    let used = shared.engine.cache_tokens() as f64 / shared.config.cache_tokens.max(1) as f64;
+    // Blocks that only the prefix cache has are free: a real one counts those of requests.
+    let used = shared.engine.held_tokens() as f64 / shared.config.cache_tokens.max(1) as f64;
     let figures: [(&str, &str, f64); 8] = [
         ("num_requests_running", "gauge", shared.engine.processing() as f64),
         ("num_requests_waiting", "gauge", shared.engine.deferred() as f64),
-        ("kv_cache_usage_perc", "gauge", used),
+        ("kv_cache_usage_perc", "gauge", used.min(1.0)),
         ("prefix_cache_queries_total", "counter", counters.prompt_tokens as f64),
         ("prefix_cache_hits_total", "counter", counters.cached_tokens as f64),
         ("prompt_tokens_total", "counter", counters.prompt_tokens as f64),

@@ -1,0 +1,132 @@
+//! Where a request goes.
+
+use std::sync::Arc;
+
+use super::super::Millis;
+use super::super::backend::Backend;
+use super::super::session::SessionKey;
+use super::super::ttft::Expected;
+use super::asked::Asked;
+use super::{Affinity, Ask, Patience, Policy, Pool, Reason, Selection, Tried, Verdict};
+
+impl Pool {
+    /// Selects a backend for a request that has been to `tried`.
+    ///
+    /// The same request, members, availability and load give the same answer: after a failure as while it is being
+    /// noticed. Nothing is noted but whose turn it was among the requests without a session.
+    #[must_use]
+    pub fn select(&self, ask: &Ask, tried: &Tried, now: Millis) -> Verdict {
+        let asked = Asked::new(self, *ask, tried, now);
+        match (ask.key, self.settings.policy) {
+            (None, _) => asked.balance(),
+            (Some(key), Policy::ConsistentHash) => asked.by_hash(key),
+            (Some(key), Policy::LeastTtft) => asked.by_score(key),
+        }
+    }
+
+    /// Whether [`Pool::select`] would find anybody for a request without a session that has been to `tried`. Takes
+    /// nobody's turn.
+    #[must_use]
+    pub fn has_another(&self, tried: &Tried) -> bool {
+        let asked = Asked::new(self, Ask::new(None, 0), tried, 0);
+        let mut members = 0..self.members.len();
+        match self.members.iter().any(|member| member.backend.available()) {
+            true => members.any(|index| asked.can(index)),
+            false => self.settings.fail_open && members.any(|index| asked.open(index)),
+        }
+    }
+}
+
+impl Asked<'_> {
+    /// By the preference order: where the session stays, or at home, or at the next who is available and has room.
+    fn by_hash(&self, key: SessionKey) -> Verdict {
+        let Some(home) = self.pool.home(key) else { return Verdict::Nobody };
+        let (anchor, left) = match self.stay(key) {
+            Ok(place) => (place, None),
+            Err(left) => (home, left),
+        };
+        let affinity = |member: usize| match member {
+            _ if member == home => Some(Affinity::Home),
+            _ if member == anchor => Some(Affinity::Stayed),
+            _ => None,
+        };
+        let there = |member: usize, reason: Reason| match affinity(member) {
+            Some(affinity) => self.go(member, affinity, None),
+            None => self.go(member, reason.affinity(), Some(reason)),
+        };
+        match self.obstacle(anchor) {
+            None => self.go(anchor, affinity(anchor).unwrap_or(Affinity::Home), left),
+            Some(reason @ (Reason::MaxInFlight | Reason::Balance)) if self.would_wait(anchor) => {
+                Verdict::Wait { member: anchor, reason }
+            }
+            Some(reason) => self.next(key).map_or_else(|| self.nobody(key), |member| there(member, reason)),
+        }
+    }
+
+    /// Where the session stays away from home, if it may go on there and no lower tier takes it back; else why it leaves
+    /// the place where it stayed, if there is a reason but the return home itself.
+    fn stay(&self, key: SessionKey) -> Result<usize, Option<Reason>> {
+        let at = if self.pool.settings.stay_put { self.pool.displaced.place(key, self.now) } else { None };
+        let is_there = |at: Arc<Backend>| self.pool.members.iter().position(|member| Arc::ptr_eq(&member.backend, &at));
+        let place = at.and_then(is_there).ok_or(None)?;
+        let tier = self.member(place).priority;
+        let relieved = || (0..self.pool.members.len()).any(|i| self.member(i).priority < tier && self.ready(i));
+        match self.barred(place) {
+            None if !relieved() => Ok(place),
+            barred => Err(barred),
+        }
+    }
+
+    /// The first of the preference order who can take the request. Being busy, or warming up, excuses only while
+    /// somebody else is there to do it; and being busy only within a tier, for the next one is there for failures.
+    fn next(&self, key: SessionKey) -> Option<usize> {
+        let Some(first) = self.pool.first(key, |index, _| self.ready(index)) else {
+            return self.pool.first(key, |index, _| self.can(index));
+        };
+        if !self.busy(first) {
+            return Some(first);
+        }
+        let tier = self.member(first).priority;
+        let idle = |index: usize| self.member(index).priority == tier && self.ready(index) && !self.busy(index);
+        self.pool.first(key, |index, _| idle(index)).or(Some(first))
+    }
+
+    /// Nobody has room, or nobody is available: then whoever is not draining may turn out to work.
+    pub(super) fn nobody(&self, key: SessionKey) -> Verdict {
+        let may = |index: usize| self.barred(index).is_none();
+        let waits_at = match self.ask.patience {
+            Patience::Called(at) if may(at) => Some(at),
+            _ => self.pool.first(key, |index, _| may(index)),
+        };
+        match waits_at {
+            Some(member) if self.would_wait(member) => Verdict::Wait { member, reason: Reason::MaxInFlight },
+            Some(_) => Verdict::Full,
+            None => self.fail_open(|asked| asked.pool.first(key, |index, _| asked.open(index))),
+        }
+    }
+
+    /// The verdict when nobody may take the request, with one that `select` finds among those that are `open`.
+    pub(super) fn fail_open(&self, select: impl Fn(&Self) -> Option<usize>) -> Verdict {
+        if !self.pool.settings.fail_open || self.pool.members.iter().any(|member| member.backend.available()) {
+            return Verdict::Nobody;
+        }
+        let crowded = |index: usize| !self.member(index).backend.draining() && !self.tried.contains(index);
+        match select(self) {
+            Some(member) => self.go(member, Affinity::FailOpen, Some(Reason::Unhealthy)),
+            None if (0..self.pool.members.len()).any(crowded) => Verdict::Full,
+            None => Verdict::Nobody,
+        }
+    }
+
+    /// The verdict for a member of which nothing is expected but that it has all of the prompt to read.
+    pub(super) fn go(&self, member: usize, affinity: Affinity, reason: Option<Reason>) -> Verdict {
+        let (bytes, weight) = (self.ask.bytes, self.member(member).weight);
+        let expected = Expected { bytes, seen: 0, age: 0, estimate: bytes, weight };
+        Verdict::Go(Selection { member, affinity, reason, expected })
+    }
+
+    /// Whether to try a member all the same when nobody is healthy.
+    pub(super) fn open(&self, index: usize) -> bool {
+        !self.member(index).backend.draining() && !self.tried.contains(index) && !self.full(index)
+    }
+}

@@ -1,0 +1,85 @@
+//! Waiting for room where the session's cache is.
+
+use std::sync::Arc;
+
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::{Instant, sleep_until};
+
+use super::ctx::Ctx;
+use crate::core::{Patience, Verdict};
+use crate::link::Link;
+use crate::metrics::QueueExit;
+
+/// Whether the request may wait: the pool lets it, and it has not waited yet. While it waits its client is watched, which
+/// takes a body that is wholly here; one that is still coming would be held up, so its request goes elsewhere at once.
+pub(super) fn patience(ctx: &Ctx) -> Patience {
+    let lets = ctx.snapshot.config.pool().overload.queue_wait.is_some();
+    if lets && !ctx.waited && ctx.body.is_here() { Patience::Waits } else { Patience::Spills }
+}
+
+/// Waits in the line of a member, at most as long as the pool lets it, until it is called and there is room; then says
+/// where to go. A client that leaves meanwhile leaves the line.
+///
+/// # Errors
+/// The client left.
+pub(super) async fn for_room(session: &mut Session, ctx: &mut Ctx, member: usize) -> Result<Verdict> {
+    ctx.waited = true;
+    let link = Arc::clone(&ctx.snapshot.links[member]);
+    let mut exit = Exit { link: &link, how: QueueExit::Left };
+    let limit = ctx.snapshot.config.pool().overload.queue_wait.unwrap_or_default();
+    let until = Instant::now() + limit;
+    let verdict = {
+        let _counted = link.backend.queue();
+        let place = link.queue.join();
+        loop {
+            tokio::select! {
+                biased;
+                left = gone(session) => return Err(left),
+                () = place.called() => {}
+                () = sleep_until(until) => break None,
+            }
+            match ctx.select(Patience::Called(member)) {
+                Verdict::Wait { .. } => {}
+                verdict => break Some(verdict),
+            }
+        }
+    };
+    // Who has waited for long enough waits no more, and does not stand in its own way.
+    let verdict = verdict.unwrap_or_else(|| ctx.select(Patience::Spills));
+    exit.how = match verdict {
+        Verdict::Go(selection) if selection.member == member => QueueExit::Served,
+        Verdict::Go(_) => QueueExit::Spilled,
+        Verdict::Wait { .. } | Verdict::Full | Verdict::Nobody => QueueExit::Refused,
+    };
+    Ok(verdict)
+}
+
+/// Resolves when the client leaves, with the error that says so.
+async fn gone(session: &mut Session) -> Box<Error> {
+    let session = session.as_downstream_mut();
+    let error = loop {
+        if let Err(error) = session.read_body_or_idle(true).await {
+            break error;
+        }
+    };
+    if *error.etype() == ErrorType::ConnectError {
+        // It has sent the next request before it was answered. It is still there, and that request is lost to us:
+        // this one is answered, then the connection closes.
+        session.set_keepalive(None);
+        std::future::pending::<()>().await;
+    }
+    error.into_down()
+}
+
+/// The end of a wait, counted however it comes.
+struct Exit<'a> {
+    link: &'a Link,
+    how: QueueExit,
+}
+
+impl Drop for Exit<'_> {
+    fn drop(&mut self) {
+        self.link.metrics.queue_exit(self.how);
+    }
+}

@@ -1,0 +1,146 @@
+//! Watches how well affinity works: what it saves, and the hints that it does less than it could.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use parking_lot::Mutex;
+
+use crate::core::hints::{Finding, Hint, Hints, Move, News, Seen};
+use crate::core::savings::Savings;
+use crate::core::sessions::Turn;
+use crate::core::usage::{Tokens, Usage};
+use crate::core::{Backend, Millis, SessionKey};
+use crate::metrics::WatchMetrics;
+
+/// What the finished requests of a pool showed. One short lock for each.
+#[derive(Default)]
+pub struct Watch(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    hints: Hints,
+    savings: Savings,
+    judged: Millis,
+}
+
+/// A request that a backend answered.
+pub struct Finished<'a> {
+    /// Its session.
+    pub key: Option<SessionKey>,
+    /// Which turn of it this was; `None` if it was not answered well.
+    pub turn: Option<Turn>,
+    /// Whether it was a chat or another completion: see [`is_chat`].
+    pub chat: bool,
+    /// The backend that answered.
+    pub backend: &'a Arc<Backend>,
+    /// Whether the whole answer came, and was a success.
+    pub whole: bool,
+    /// What the backend said of the prompt.
+    pub usage: Option<Usage>,
+}
+
+/// What affinity saved: all and cached prompt tokens of requests with a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Saved {
+    /// In the last five minutes.
+    pub lately: Tokens,
+    /// Since the start.
+    pub ever: Tokens,
+}
+
+impl Watch {
+    /// Takes in a finished request, and why its session moved, if it did.
+    pub fn finished(&self, finished: &Finished<'_>, moved: Option<Move>, metrics: &WatchMetrics, now: Millis) {
+        let Finished { key, turn, chat, backend, whole, usage } = *finished;
+        let turn = turn.map_or(0, |turn| turn.number);
+        let mut inner = self.0.lock();
+        if let (Some(_), Some(usage)) = (key, usage) {
+            inner.savings.note(usage.tokens(), now);
+        }
+        inner.hints.request(&Seen { key, chat, turn, moved, backend, whole, usage }, now);
+        drop(inner);
+        if let Some(reason) = moved {
+            metrics.moved(reason);
+        }
+    }
+
+    /// Judges what was seen, once a second: hints that begin, last for long or end are logged, and `ingle_hint` is set.
+    /// `backends` is how many a request may go to.
+    pub fn sweep(&self, pool: &str, backends: usize, metrics: &WatchMetrics, now: Millis) {
+        let mut inner = self.0.lock();
+        if now.saturating_sub(inner.judged) < JUDGE {
+            return;
+        }
+        inner.judged = now;
+        let news = inner.hints.judge(backends, now);
+        for hint in Hint::ALL {
+            metrics.hint(hint, inner.hints.holds(hint));
+        }
+        drop(inner);
+        for news in news {
+            match news {
+                News::Say(finding) => {
+                    let (hint, advice) = (finding.hint.as_str(), finding.hint.advice());
+                    tracing::warn!(%pool, hint, seen = %finding, advice, "affinity does less than it could");
+                }
+                News::Over(hint) => {
+                    tracing::info!(%pool, hint = hint.as_str(), "affinity: this is over");
+                }
+            }
+        }
+    }
+
+    /// The hints that hold, each with how long it has.
+    #[must_use]
+    pub fn findings(&self, now: Millis) -> Vec<(Finding, Duration)> {
+        let inner = self.0.lock();
+        let age = |since| Duration::from_millis(now.saturating_sub(since));
+        inner.hints.findings().map(|(finding, since)| (finding.clone(), age(since))).collect()
+    }
+
+    /// What affinity saved.
+    #[must_use]
+    pub fn saved(&self, now: Millis) -> Saved {
+        let inner = self.0.lock();
+        Saved { lately: inner.savings.lately(now), ever: inner.savings.ever() }
+    }
+}
+
+/// Whether a request has a prompt whose beginning may be cached: chats and completions, by the paths of OpenAI,
+/// Anthropic, llama-server and Ollama.
+#[must_use]
+pub fn is_chat(method: &Method, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    method == Method::POST && CHATS.iter().any(|chat| path.ends_with(chat))
+}
+
+const CHATS: [&str; 7] =
+    ["/completions", "/completion", "/responses", "/messages", "/generate", "/api/chat", "/infill"];
+/// How often hints are judged.
+const JUDGE: Millis = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chats_are_told_by_their_paths() {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/completions",
+            "/chat/completions/",
+            "/completion",
+            "/v1/messages",
+            "/openai/v1/responses",
+            "/api/chat",
+            "/api/generate",
+        ] {
+            assert!(is_chat(&Method::POST, path), "{path}");
+            assert!(!is_chat(&Method::GET, path), "{path}");
+        }
+        for path in ["/v1/models", "/v1/embeddings", "/health", "/", "/v1/messages/count_tokens", "/tokenize"] {
+            assert!(!is_chat(&Method::POST, path), "{path}");
+        }
+    }
+}
