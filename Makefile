@@ -1,6 +1,6 @@
 # Each target does all of its own set-up on a fresh Debian or Ubuntu machine that has Rust.
 
-.PHONY: help demo test test-real bench bench-real replay setup clean
+.PHONY: help demo test test-real bench bench-real replay deny sbom setup clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,12 @@ replay: setup ## production traffic through ingle, nginx, HAProxy, Caddy and Env
 
 bench-real: setup ## waiting and reuse on real llama-servers beside Caddy, while one dies and comes back (80 MB from PyPI)
 	scripts/bench-real.sh --write docs/real-servers.md
+
+deny: ## licences, bans, sources and advisories of all dependencies (builds cargo-deny once: minutes)
+	scripts/deny.sh
+
+sbom: ## what each package is made of, as CycloneDX in target/sbom (builds cargo-cyclonedx once: minutes)
+	scripts/sbom.sh
 
 setup: ## what the build needs: a C compiler and cmake
 	@scripts/setup.sh

@@ -24,5 +24,7 @@ fi
 if command -v cargo-deny >/dev/null; then
 	say "licences, bans, sources"
 	cargo deny check licenses bans sources
+else
+	say "SKIPPED: licences, bans, sources (cargo-deny is not installed; \`make deny\` builds it once)"
 fi
 say "all passed"

@@ -35,7 +35,7 @@ pub(crate) fn below(folders: &[&str], end: &str) -> Vec<File> {
 /// What people read.
 pub(crate) fn papers() -> Vec<File> {
     let mut papers = below(&["docs", "deploy", "client"], ".md");
-    papers.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(read));
+    papers.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(read));
     papers
 }
 

@@ -1,6 +1,6 @@
 //! What documents name exists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::CommandFactory;
 use ingle::cli::Cli;
@@ -148,21 +148,46 @@ fn whole_configs_in_documents_are_valid() {
 fn tests_named_in_documents_exist() {
     let there = tests();
     let mut missing = Vec::new();
-    let binaries = ["gateway", "hostile", "placement", "simulation", "demo", "real", "tidy", "ingle"];
-    let mut named = 0;
-    for paper in papers().iter().filter(|paper| paper.path.starts_with("docs/")) {
-        for name in paper.text.lines().flat_map(spans) {
-            let test = name.split_once("::").is_some_and(|(first, rest)| binaries.contains(&first) && !rest.is_empty());
-            if test && name.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c)) {
-                named += 1;
-                if !there.contains(name) {
-                    missing.push(format!("{}: {name}", paper.path));
-                }
+    let mut named = BTreeMap::<String, usize>::new();
+    for paper in papers().iter().filter(|paper| paper.path.starts_with("docs/") || paper.path == "SECURITY.md") {
+        for name in paper.text.lines().flat_map(spans).filter(|span| names_a_test(span)) {
+            *named.entry(paper.path.clone()).or_default() += 1;
+            if !there.contains(name) {
+                missing.push(format!("{}: {name}", paper.path));
             }
         }
     }
-    assert!(named > 50, "docs/failure-modes.md names the tests that hold each row");
+    for path in ["docs/failure-modes.md", "SECURITY.md"] {
+        assert!(named.get(path).is_some_and(|named| *named > 50), "{path} names the tests that hold each row");
+    }
     none(&missing, "Documents name these tests, and they are not there: correct the name, or write the test.");
+}
+
+/// Whether each row says who holds it: a test, or a command.
+#[test]
+fn every_claim_is_held_by_something() {
+    let security = read("SECURITY.md").text;
+    let lines: Vec<&str> = security.lines().collect();
+    let heads = lines.iter().enumerate().filter(|(_, line)| **line == "| claim | held by |");
+    let rows: Vec<&str> =
+        heads.flat_map(|(at, _)| lines[at + 2..].iter().take_while(|line| line.starts_with('|'))).copied().collect();
+    assert!(rows.len() > 20, "SECURITY.md: only {} claims: has the head of its tables changed?", rows.len());
+    let held = |row: &str| {
+        let by = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+        by.starts_with("the command `make ") || spans(by).iter().any(|span| names_a_test(span))
+    };
+    let bare: Vec<String> = rows.into_iter().filter(|row| !held(row)).map(str::to_owned).collect();
+    none(
+        &bare,
+        "SECURITY.md: name the test that holds this claim, or say under \"What is not there\" that nobody does.",
+    );
+}
+
+/// Whether it looks like the name of a test of ours.
+fn names_a_test(span: &str) -> bool {
+    let binaries = ["gateway", "hostile", "placement", "memory", "simulation", "demo", "real", "tidy", "ingle"];
+    let test = span.split_once("::").is_some_and(|(first, rest)| binaries.contains(&first) && !rest.is_empty());
+    test && span.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c))
 }
 
 /// All tests, as `binary::module::name`; unit tests as `ingle::module::name`.
