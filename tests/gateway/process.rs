@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,6 +99,15 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         u32::try_from(self.pid.as_raw_nonzero().get()).unwrap()
+    }
+
+    /// Waits until so many lines of the log have this message.
+    pub(crate) async fn until_count(&self, message: &str, count: usize) {
+        let begun = Instant::now();
+        while self.count(message) < count {
+            assert!(begun.elapsed() < PATIENCE, "not {count} times {message:?}: {:#?}", self.lines());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// How many lines of the log have this message.
