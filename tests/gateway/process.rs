@@ -101,6 +101,15 @@ impl Process {
         u32::try_from(self.pid.as_raw_nonzero().get()).unwrap()
     }
 
+    /// Waits until so many lines of the log have this message.
+    pub(crate) async fn until_count(&self, message: &str, count: usize) {
+        let begun = Instant::now();
+        while self.count(message) < count {
+            assert!(begun.elapsed() < PATIENCE, "not {count} times {message:?}: {:#?}", self.lines());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// How many lines of the log have this message.
     pub(crate) fn count(&self, message: &str) -> usize {
         self.log().iter().filter(|line| line["message"].as_str().is_some_and(|text| text.starts_with(message))).count()

@@ -157,7 +157,8 @@ async fn ten_reloads_and_five_upgrades_lose_nothing_and_move_nobody_who_is_not_m
     }
     let base = |weight: u32| {
         let more = format!("server: generic, weight: {weight}");
-        let setup = Setup::new().unbounded().backend_with("a", &backends[0].url(), &more);
+        // A session that is sent elsewhere because its home is busy has moved for another reason.
+        let setup = Setup::new().pool("overload: { balance_factor: 0 }").backend_with("a", &backends[0].url(), &more);
         setup.backend("b", &backends[1].url()).backend("c", &backends[2].url())
     };
     let configs =
@@ -188,13 +189,12 @@ async fn ten_reloads_and_five_upgrades_lose_nothing_and_move_nobody_who_is_not_m
     let progress = || (seen.streams.load(Ordering::Relaxed), seen.requests.load(Ordering::Relaxed));
     let mut reloads = 0;
     for round in 0..10 {
-        let (before, upgraded) = (progress(), reloads);
+        let before = progress();
         until("there is load", || progress().1 > before.1 + 100).await;
         std::fs::write(&process.config, &configs[(round + 1) % configs.len()]).unwrap();
         process.signal(Signal::HUP);
         reloads += 1;
-        until("it is reloaded", || process.count("config reloaded: ") == reloads).await;
-        assert_eq!(upgraded + 1, reloads);
+        process.until_count("config reloaded: ", reloads).await;
         if round % 2 == 1 {
             process.upgrade().await;
         }
