@@ -209,8 +209,8 @@ const DECODING_BYTES: f64 = 960.0;
 /// A recomputed byte counts for itself and, on top of those behind it, for those that will come.
 const RECOMPUTE: f64 = 1.5;
 /// What counts of those behind, at most: in an outright jam sessions must be able to leave. 6 makes no difference below
-/// saturation; 5 % above it three gateways with 6 are worse than the hash (mean 1.18x), with 12 equal, with 30 better.
-const MOST_BEHIND: f64 = 18.0;
+/// saturation; 5 % above it three gateways with 6 are worse than the hash (mean 1.18x), with 18 1.05x, with 30 1.02x.
+const MOST_BEHIND: f64 = 30.0;
 /// `q`, how much of a session that is not known is thought to be cached at its home, if there are other gateways.
 const UNKNOWN_AT_HOME: f64 = 0.5;
 /// How much of a prompt that others wait for is still unread: the figure is old, and one of them is being read.
