@@ -8,7 +8,7 @@
 //! | `file.rs`, `file_tls.rs`, `defaults.rs` | what is written: a 1:1 mirror of the file, and every default; the JSON schema comes from here |
 //! | `node.rs` | the YAML document as a tree in which every scalar knows its line and column |
 //! | `keys.rs` | unknown, duplicate and valueless keys, found by comparing the tree with the schema |
-//! | `lenient.rs`, `leaves.rs`, `units.rs` | values that keep their error instead of ending the parse; durations, sizes, shares |
+//! | `lenient.rs`, `leaves.rs`, `units.rs` | values that keep their error instead of ending the parse; durations, sizes, shares, rates |
 //! | `convert.rs`, `convert_pool.rs`, `convert_tls.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
 //! | `written.rs` | [`Written`]: the file with every default, for telling what a new one changes |
 //! | `errors.rs` | [`Errors`]: every mistake of a file, in file order |
@@ -72,6 +72,7 @@ pub use self::pool::{
     Backend, Balance, Drain, DrainSessions, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Signals, Timeouts,
 };
 pub use self::tls::{IdentityFiles, ListenerTls, UpstreamTls};
+pub use self::units::Rate;
 pub use self::written::Written;
 
 /// A whole, valid configuration.

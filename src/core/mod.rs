@@ -15,6 +15,7 @@
 //! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
 //! - [`budget`]: how many retries the moment allows;
+//! - [`rate`]: how often somebody may do something;
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`signals`]: what a backend says of its own load;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response;
@@ -34,6 +35,7 @@ pub mod health;
 pub mod heavy;
 pub mod hints;
 pub mod pool;
+pub mod rate;
 mod recent;
 pub mod round_robin;
 pub mod savings;
