@@ -1,5 +1,6 @@
 //! What all parts of the shell share: the snapshot in force, the metrics, the clock, the bounds.
 
+mod bounds;
 mod orders;
 mod past;
 
@@ -10,12 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use bounds::Open;
 pub use orders::{Order, Orders};
 
 use crate::access_log::AccessLog;
 use crate::certificates::{Certificates, Prepared};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::clients::Clients;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use past::Past;
@@ -38,8 +41,12 @@ pub struct Gateway {
     pub http2: Gauge,
     /// Requests that are being served.
     pub requests: Gauge,
+    /// Those of them that were refused for want of room, and are only being told so.
+    pub refused: Gauge,
     /// Bytes of request bodies that are held for a retry.
     pub bodies: Gauge,
+    /// What each client uses, as far as that has a bound.
+    pub clients: Clients,
     /// What an operator can ask of the running gateway.
     pub orders: Orders,
     /// The snapshots that were in force and still have requests.
@@ -70,9 +77,10 @@ impl Gateway {
         let metrics = Metrics::new().map_err(io::Error::other)?;
         let certificates = Certificates::new(&config, metrics.certificates.clone()).map_err(io::Error::other)?;
         let access_log = AccessLog::new(config.access_log);
-        let snapshot = ArcSwap::from_pointee(Snapshot::new(config, &metrics));
+        let snapshot = Snapshot::new(config, &metrics);
+        bounds::warn_of_descriptors(&snapshot);
         Ok(Arc::new(Gateway {
-            snapshot,
+            snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             certificates,
             clock: Clock::start(),
@@ -80,7 +88,9 @@ impl Gateway {
             connections: Gauge::default(),
             http2: Gauge::default(),
             requests: Gauge::default(),
+            refused: Gauge::default(),
             bodies: Gauge::default(),
+            clients: Clients::new(MOST_CLIENTS),
             orders: Orders::default(),
             past: Past::default(),
             reloaded: watch::Sender::new(()),
@@ -96,7 +106,9 @@ impl Gateway {
         self.certificates.apply(certificates);
         self.access_log.set_format(config.access_log);
         let old = self.snapshot.load_full();
-        self.snapshot.store(Arc::new(old.rebuild(config, &self.metrics, self.clock.now())));
+        let new = old.rebuild(config, &self.metrics, self.clock.now());
+        bounds::warn_of_descriptors(&new);
+        self.snapshot.store(Arc::new(new));
         self.past.add(&old);
         self.reloaded.send_replace(());
     }
@@ -121,6 +133,7 @@ impl Gateway {
             past.cut(now);
         }
         self.past.forget(&snapshot, &self.metrics);
+        self.clients.sweep(now);
     }
 
     /// Whether the gateway, or who serves in its place, wants traffic: the first round of probes is over, and nobody
@@ -159,6 +172,9 @@ fn warn_of(config: &Config) {
         tracing::warn!("config: {warning}");
     }
 }
+
+/// Clients that are known by themselves while they use something: with their connections, 3 MiB.
+const MOST_CLIENTS: usize = 65_536;
 
 /// A bounded quantity of something that is in use now.
 #[derive(Clone, Default)]

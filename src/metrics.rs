@@ -7,6 +7,7 @@
 mod certificates;
 mod families;
 mod labels;
+mod limits;
 mod overload;
 mod signals;
 mod watch;
@@ -15,6 +16,7 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 
 pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase, RetryReason};
+pub use limits::{LimitMetrics, Shed};
 pub use overload::QueueExit;
 pub use watch::WatchMetrics;
 
@@ -43,6 +45,8 @@ pub struct Metrics {
     overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// The gateway's own bounds.
+    pub limits: LimitMetrics,
     /// Certificates and their ends.
     pub certificates: CertificateMetrics,
 }
@@ -56,8 +60,9 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    fn new(family: &IntCounterVec) -> Reloads {
-        Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) }
+    fn new(families: &Families) -> prometheus::Result<Reloads> {
+        let family = families.counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
+        Ok(Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) })
     }
 }
 
@@ -74,7 +79,6 @@ impl Metrics {
         let histogram =
             |name: &str, help: &str, labels: &[&str], buckets: &[f64]| families.histogram(name, help, labels, buckets);
         build_info(&families)?;
-        let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
             certificates: CertificateMetrics::new(&families)?,
             requests: counter(
@@ -120,11 +124,7 @@ impl Metrics {
                 "Requests whose client left, by how far they were",
                 &["pool", "phase"],
             )?,
-            session_keys: counter(
-                "ingle_session_keys_total",
-                "Requests by where their session came from: a header's name, none, or invalid",
-                &["source"],
-            )?,
+            session_keys: session_keys(&families)?,
             displaced: gauge("ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
             prompt_tokens: counter(
                 "ingle_prompt_tokens_total",
@@ -133,7 +133,8 @@ impl Metrics {
             )?,
             watch: WatchFamilies::new(&families)?,
             overload: OverloadFamilies::new(&families)?,
-            reloads: Reloads::new(&reloads),
+            reloads: Reloads::new(&families)?,
+            limits: LimitMetrics::new(&families)?,
             families,
         })
     }
@@ -337,6 +338,11 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
+}
+
+fn session_keys(families: &Families) -> prometheus::Result<IntCounterVec> {
+    let help = "Requests by where their session came from: a header's name, none, or invalid";
+    families.counter("ingle_session_keys_total", help, &["source"])
 }
 
 fn build_info(families: &Families) -> prometheus::Result<()> {

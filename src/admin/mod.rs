@@ -102,6 +102,7 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
     for (past, link) in backends::removed(gateway, snapshot) {
         gateway.metrics.look_at(&past.config.pool().name, &link.backend);
     }
+    gateway.metrics.limits.memory(gateway.memory_parts());
     gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool)
 }
 

@@ -7,23 +7,24 @@ use pingora::{ErrorType, OrErr, Result};
 
 use super::connections;
 use super::ctx::Ctx;
-use super::errors::Refusal;
-use super::form;
+use super::errors::Refused;
+use super::{form, limits};
 use crate::config::{Affinity, SessionHeader};
 use crate::core::SessionKey;
 use crate::metrics::PoolMetrics;
 use crate::snapshot::Snapshot;
 
 /// Refuses what no backend should see; finds the session of what may pass.
-pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Result<(), Refusal> {
+pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
     ctx.record.request(session);
-    let limits = &ctx.snapshot.config.limits;
+    let max_header_bytes = ctx.snapshot.config.limits.max_header_bytes;
     // A client that stops reading stops the reading from the backend, too. Over HTTP/1.1 the sweep notices and the
     // connection ends (`connections.rs`); over HTTP/2 there may be others on it, so each write has a limit.
     if session.is_http2() {
         session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
     }
-    ctx.form = form::read(session, limits.max_header_bytes)?;
+    ctx.form = form::read(session, max_header_bytes)?;
+    limits::admit(session, ctx)?;
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);

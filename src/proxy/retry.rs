@@ -3,6 +3,7 @@
 //! | stage | the backend's fault | another attempt |
 //! |---|---|---|
 //! | connect refused, timed out, TLS failed | yes | on the next backend; costs no budget |
+//! | the gateway has no descriptor or port left | no | never: the request is shed |
 //! | a reused connection had died | no: the stale pool race | at once, there, on a fresh connection; costs nothing |
 //! | closed before any byte, on a fresh connection | yes | on the next backend |
 //! | no first byte in time | yes | on the next backend |
@@ -19,12 +20,19 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{Ctx, TurnedAway};
 use crate::core::{Cause, Millis, Observation, State};
-use crate::link::{Attempt, Cut, describe};
-use crate::metrics::RetryReason;
+use crate::link::{self, Attempt, Cut, describe};
+use crate::metrics::{RetryReason, Shed};
 
 /// A connection could not be made.
 pub(super) fn after_connect(ctx: &mut Ctx, address: Option<SocketAddr>, mut e: Box<Error>) -> Box<Error> {
     e.as_up();
+    if link::is_ours(&e) {
+        ctx.gateway().metrics.limits.shed(Shed::Descriptors);
+        ctx.leave();
+        // The next backend would need one as well.
+        e.set_retry(false);
+        return e;
+    }
     blame(ctx, Cause::Connect, || match e.etype() {
         ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
         _ => format!("connect: {}", describe(&e)),
