@@ -40,7 +40,7 @@ impl Shed {
 /// What was turned away, and what is in use.
 pub struct LimitMetrics {
     shed: [IntCounter; 5],
-    memory: [IntGauge; 4],
+    memory: [IntGauge; 5],
 }
 
 impl LimitMetrics {
@@ -57,7 +57,7 @@ impl LimitMetrics {
         )?;
         Ok(LimitMetrics {
             shed: Shed::ALL.map(|reason| shed.with_label_values(&[reason.as_str()])),
-            memory: ["connections", "http2", "requests", "bodies"].map(|part| memory.with_label_values(&[part])),
+            memory: ["connections", "tls", "http2", "requests", "bodies"].map(|part| memory.with_label_values(&[part])),
         })
     }
 
@@ -66,8 +66,8 @@ impl LimitMetrics {
         self.shed[reason as usize].inc();
     }
 
-    /// What is accounted now, in bytes: for connections, for HTTP/2 besides, for requests, for bodies.
-    pub fn memory(&self, parts: [usize; 4]) {
+    /// What is accounted now, in bytes: for connections, for TLS and HTTP/2 besides, for requests, for bodies.
+    pub fn memory(&self, parts: [usize; 5]) {
         self.memory.iter().zip(parts).for_each(|(gauge, bytes)| gauge.set(int(bytes)));
     }
 }

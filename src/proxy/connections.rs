@@ -80,7 +80,7 @@ impl Connections {
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let meeting = self.gateway.certificates.meeting(self.listener);
-        let open = match self.gateway.connect(limits::owner(&stream)) {
+        let open = match self.gateway.connect(limits::owner(&stream), matches!(meeting, Meeting::Tls(_))) {
             Ok(open) => open,
             Err(shed) => {
                 self.refuse(stream, &meeting, shed).await;
