@@ -94,7 +94,7 @@ impl Backend {
 
     /// New connections are taken again.
     pub(crate) fn accepts(&self) {
-        self.shared.open.send_replace(true);
+        self.shared.open.send_if_modified(|open| !std::mem::replace(open, true));
         self.shared.keep_alive.send_replace(None);
     }
 
@@ -221,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let served = self.served;
             self.served += 1;
-            let fault = fault.filter(|fault| fault.is_met(served, probe));
+            let fault = fault.filter(|fault| fault.is_met(served, &request.target));
             if !probe {
                 self.note(&request);
             }
@@ -285,8 +285,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 true
             }
             Step::Drip(bytes, pause) => self.drip(bytes, *pause).await,
-            Step::Answer => self.answer(request, usize::MAX).await,
-            Step::Begin(pieces) => self.answer(request, *pieces).await,
+            Step::Answer => self.answer(request, usize::MAX, b"").await,
+            Step::AnswerAnd(bytes) => self.answer(request, usize::MAX, bytes).await,
+            Step::Begin(pieces) => self.answer(request, *pieces, b"").await,
             Step::DripAnswer => {
                 let whole = request.map(|request| right(&self.shared.name, request)).unwrap_or_default();
                 self.drip(&whole.concat(), Duration::ZERO).await
@@ -317,14 +318,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         true
     }
 
-    /// The right answer, or its head and this many pieces.
-    async fn answer(&mut self, request: Option<&Request>, pieces: usize) -> bool {
+    /// The right answer, or its head and this many pieces; `and` goes with the last part.
+    async fn answer(&mut self, request: Option<&Request>, pieces: usize, and: &[u8]) -> bool {
         let Some(request) = request else { return true };
         let pause = match asked(&request.target) {
             Some((Kind::Stream { pause, .. }, _)) => pause,
             _ => 0,
         };
-        for part in right(&self.shared.name, request).into_iter().take(pieces.saturating_add(1)) {
+        let mut parts = right(&self.shared.name, request);
+        parts.truncate(pieces.saturating_add(1));
+        if let Some(last) = parts.last_mut() {
+            last.extend_from_slice(and);
+        }
+        for part in parts {
             if self.stream.write_all(&part).await.is_err() {
                 return false;
             }

@@ -128,7 +128,7 @@ impl Http1 {
         loop {
             while let Some(end) = find(&self.bytes, b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&self.bytes.split_to(end + 4)).into_owned();
-                if !head.starts_with("HTTP/1.1 1") {
+                if !head.starts_with("HTTP/1.1 1") || head.starts_with("HTTP/1.1 101 ") {
                     return Some(head);
                 }
             }

@@ -13,6 +13,8 @@ pub(crate) enum Step {
     Drip(Vec<u8>, Duration),
     /// Sends its right answer.
     Answer,
+    /// Sends its right answer, and together with its end these bytes.
+    AnswerAnd(Vec<u8>),
     /// Sends its right answer one byte at a time, each in a packet of its own.
     DripAnswer,
     /// Sends the head of its right answer, and this many pieces of a stream.
@@ -48,21 +50,28 @@ pub(crate) struct Fault {
     pub(crate) probes: Probes,
     /// How many requests of a connection are answered before one meets it.
     pub(crate) after: usize,
+    /// Whether only streams meet it.
+    pub(crate) streams: bool,
 }
 
 impl Fault {
     /// New connections meet this, those of probes too.
     pub(crate) fn greets(steps: impl Into<Vec<Step>>) -> Fault {
-        Fault { greeting: steps.into(), answer: Vec::new(), probes: Probes::Same, after: 0 }
+        Fault { greeting: steps.into(), answer: Vec::new(), probes: Probes::Same, after: 0, streams: false }
     }
 
     /// Requests meet this, probes do not.
     pub(crate) fn answers(steps: impl Into<Vec<Step>>) -> Fault {
-        Fault { greeting: Vec::new(), answer: steps.into(), probes: Probes::Well, after: 0 }
+        Fault { greeting: Vec::new(), answer: steps.into(), probes: Probes::Well, after: 0, streams: false }
     }
 
     pub(crate) fn probes(self, probes: Probes) -> Fault {
         Fault { probes, ..self }
+    }
+
+    /// Streams meet this, short requests do not.
+    pub(crate) fn in_streams(steps: impl Into<Vec<Step>>) -> Fault {
+        Fault { streams: true, ..Fault::answers(steps) }
     }
 
     /// Only connections meet it that had so many requests.
@@ -70,8 +79,12 @@ impl Fault {
         Fault { after, ..self }
     }
 
-    /// Whether a request meets it that comes after so many others on its connection.
-    pub(crate) fn is_met(&self, served: usize, probe: bool) -> bool {
-        !self.answer.is_empty() && served >= self.after && (!probe || self.probes == Probes::Same)
+    /// Whether a request for this target meets it that comes after so many others on its connection.
+    pub(crate) fn is_met(&self, served: usize, target: &str) -> bool {
+        let for_it = match target {
+            "/health" => self.probes == Probes::Same,
+            target => !self.streams || target.starts_with("/stream/"),
+        };
+        !self.answer.is_empty() && served >= self.after && for_it
     }
 }
