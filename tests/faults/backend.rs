@@ -32,8 +32,10 @@ struct Shared {
     fault: watch::Sender<Option<Fault>>,
     /// How often the fault was met.
     met: AtomicUsize,
-    /// Targets of all requests but probes.
-    targets: Mutex<Vec<String>>,
+    /// Requests under way, and the most that ever were.
+    busy: (AtomicUsize, AtomicUsize),
+    /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.
+    others: Mutex<Vec<String>>,
     /// What no gateway may send to a backend.
     broken: Mutex<Vec<String>>,
     /// How long it keeps a connection without a request.
@@ -57,7 +59,8 @@ impl Backend {
             tls: tls.map(TlsAcceptor::from),
             fault: watch::channel(None).0,
             met: AtomicUsize::new(0),
-            targets: Mutex::default(),
+            busy: Default::default(),
+            others: Mutex::default(),
             broken: Mutex::default(),
             keep_alive: watch::channel(None).0,
             open: watch::channel(true).0,
@@ -118,9 +121,14 @@ impl Backend {
         self.shared.met.load(Ordering::Relaxed)
     }
 
-    /// Targets of all requests but probes.
-    pub(crate) fn targets(&self) -> Vec<String> {
-        self.shared.targets.lock().clone()
+    /// The most requests that it had at once.
+    pub(crate) fn most(&self) -> usize {
+        self.shared.busy.1.load(Ordering::Relaxed)
+    }
+
+    /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.
+    pub(crate) fn others(&self) -> Vec<String> {
+        self.shared.others.lock().clone()
     }
 
     /// What it was sent that no backend may be sent.
@@ -196,6 +204,23 @@ fn reset(step: &Step, stream: &TcpStream) {
     }
 }
 
+/// A request under way.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Busy {
+        let now = shared.busy.0.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.busy.1.fetch_max(now, Ordering::Relaxed);
+        Busy(Arc::clone(shared))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Connection<S> {
     stream: S,
     bytes: Vec<u8>,
@@ -219,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.stream.write_all(&plain(status, b"not now")).await.ok()?;
                 continue;
             }
+            let _busy = Busy::new(&self.shared);
             let served = self.served;
             self.served += 1;
             let fault = fault.filter(|fault| fault.is_met(served, &request.target));
@@ -240,11 +266,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn note(&self, request: &Request) {
-        self.shared.targets.lock().push(request.target.clone());
-        if let Some((Kind::Stream { .. }, id)) = asked(&request.target)
-            && !is_body(id, &request.body)
-        {
-            self.shared.broken.lock().push(format!("{} bytes that {id} has not sent", request.body.len()));
+        match asked(&request.target) {
+            Some((Kind::Stream { .. }, id)) if !is_body(id, &request.body) => {
+                self.shared.broken.lock().push(format!("{} bytes that {id} has not sent", request.body.len()));
+            }
+            Some(_) => {}
+            None => self.shared.others.lock().push(request.summary()),
         }
     }
 
