@@ -1,5 +1,6 @@
 //! A backend that is right until it is told to be wrong, that can die and come back, and that checks what it is sent.
 
+use std::iter::once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::asked::{Kind, asked, is_body, piece, short};
+use crate::asked::{Kind, asked, is_body, large, piece, short};
 use crate::script::{Fault, Probes, Step};
 use crate::strict::{self, Request};
 
@@ -316,8 +317,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Step::AnswerAnd(bytes) => self.answer(request, usize::MAX, bytes).await,
             Step::Begin(pieces) => self.answer(request, *pieces, b"").await,
             Step::DripAnswer => {
-                let whole = request.map(|request| right(&self.shared.name, request)).unwrap_or_default();
-                self.drip(&whole.concat(), Duration::ZERO).await
+                let whole = request.iter().flat_map(|request| right(&self.shared.name, request).flatten());
+                self.drip(&whole.collect::<Vec<u8>>(), Duration::ZERO).await
             }
             Step::Wait(time) => {
                 tokio::time::sleep(*time).await;
@@ -352,12 +353,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some((Kind::Stream { pause, .. }, _)) => pause,
             _ => 0,
         };
-        let mut parts = right(&self.shared.name, request);
-        parts.truncate(pieces.saturating_add(1));
-        if let Some(last) = parts.last_mut() {
-            last.extend_from_slice(and);
-        }
-        for part in parts {
+        let mut parts = right(&self.shared.name, request).take(pieces.saturating_add(1)).peekable();
+        while let Some(mut part) = parts.next() {
+            if parts.peek().is_none() {
+                part.extend_from_slice(and);
+            }
             if self.stream.write_all(&part).await.is_err() {
                 return false;
             }
@@ -382,22 +382,25 @@ async fn idle_too_long(mut keep_alive: watch::Receiver<Option<Duration>>) {
 }
 
 /// The right answer, in the parts in which it is sent: a head, and the pieces of a stream.
-fn right(name: &str, request: &Request) -> Vec<Vec<u8>> {
+fn right(name: &str, request: &Request) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
     match asked(&request.target) {
         Some((Kind::Stream { pieces, .. }, id)) => {
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let mut parts = vec![head.to_vec()];
-            parts.extend((0..pieces).map(|i| chunk(&piece(name, id, i))));
-            parts.push(chunk(b""));
-            parts
+            let (name, id) = (name.to_owned(), id.to_owned());
+            let pieces = (0..pieces).map(move |i| chunk(&piece(&name, &id, i)));
+            Box::new(once(head.to_vec()).chain(pieces).chain(once(chunk(b""))))
         }
-        Some((Kind::Short, id)) => vec![plain(200, &short(name, id))],
+        Some((Kind::Large(size), _)) => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", size << 20);
+            Box::new(once(head.into_bytes()).chain(large(size)))
+        }
+        Some((Kind::Short, id)) => Box::new(once(plain(200, &short(name, id)))),
         None => {
             let mut answer = plain(200, request.target.as_bytes());
             if request.method == "HEAD" {
                 answer.truncate(answer.len() - request.target.len());
             }
-            vec![answer]
+            Box::new(once(answer))
         }
     }
 }

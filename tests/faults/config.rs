@@ -38,7 +38,7 @@ async fn refused(play: Play, spoil: impl Fn(&str) -> String) -> Played {
     stage.must(check.status.code() == Some(2), format!("check ended with {}", check.status));
     let text = String::from_utf8_lossy(&check.stderr).into_owned();
     let first = text.lines().next().unwrap_or_default().replace(config.to_str().unwrap(), "FILE");
-    stage.note(format!("`{}`", first.replace('|', "/")));
+    stage.note(format!("\"{}\"", first.replace('|', "/")));
     stage.process.signal(Signal::HUP);
     stage.process.until_count("config not reloaded", 1).await;
     let asked = stage.admin(&Req::post("/reload", b"")).await;

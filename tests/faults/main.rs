@@ -39,6 +39,8 @@ mod gateway;
 mod heads;
 mod http2;
 mod lives;
+mod machine;
+mod names;
 mod pooled;
 mod requests;
 mod sessions;
@@ -107,6 +109,8 @@ const GROUPS: &[Group] = &[
     Group { name: "clients", title: "Clients", all: clients::all },
     Group { name: "requests", title: "Requests that smuggle", all: requests::all },
     Group { name: "sessions", title: "Session headers", all: sessions::all },
+    Group { name: "names", title: "Names of backends", all: names::all },
+    Group { name: "machine", title: "The machine", all: machine::all },
 ];
 
 fn main() -> ExitCode {
