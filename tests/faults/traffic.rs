@@ -87,7 +87,7 @@ async fn client(number: usize, shared: Arc<Shared>) {
     let http2 = number % 4 == 3;
     let mut caller = match http2 {
         true => Caller::Http2(None),
-        false => Caller::Http1 { keeps: number % 2 == 0, connection: None },
+        false => Caller::Http1 { keeps: number.is_multiple_of(2), connection: None },
     };
     for turn in 0.. {
         if shared.over.load(Ordering::Relaxed) {
