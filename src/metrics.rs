@@ -4,6 +4,7 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod access;
 mod certificates;
 mod families;
 mod labels;
@@ -13,6 +14,7 @@ mod watch;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use access::{AccessMetrics, HolderMetrics, KeyResult};
 pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase, RetryReason};
 pub use overload::QueueExit;
@@ -45,6 +47,8 @@ pub struct Metrics {
     pub reloads: Reloads,
     /// Certificates and their ends.
     pub certificates: CertificateMetrics,
+    /// API keys and their holders.
+    pub access: AccessMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -56,8 +60,9 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    fn new(family: &IntCounterVec) -> Reloads {
-        Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) }
+    fn new(families: &Families) -> prometheus::Result<Reloads> {
+        let family = families.counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
+        Ok(Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) })
     }
 }
 
@@ -74,9 +79,9 @@ impl Metrics {
         let histogram =
             |name: &str, help: &str, labels: &[&str], buckets: &[f64]| families.histogram(name, help, labels, buckets);
         build_info(&families)?;
-        let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
             certificates: CertificateMetrics::new(&families)?,
+            access: AccessMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",
@@ -133,7 +138,7 @@ impl Metrics {
             )?,
             watch: WatchFamilies::new(&families)?,
             overload: OverloadFamilies::new(&families)?,
-            reloads: Reloads::new(&reloads),
+            reloads: Reloads::new(&families)?,
             families,
         })
     }

@@ -21,7 +21,7 @@ use super::reframe;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::Millis;
-use crate::gateway::Share;
+use crate::gauge::Share;
 
 /// A request's body.
 pub(super) enum Body {

@@ -25,8 +25,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::{Proxy, handshake, http2};
+use crate::access;
 use crate::certificates::{Meeting, NO_AUTHORITIES};
-use crate::gateway::{Gateway, Share};
+use crate::gateway::Gateway;
+use crate::gauge::Share;
 
 /// The application behind a traffic listener. Its clones share everything.
 #[derive(Clone)]
@@ -57,6 +59,14 @@ impl Connections {
         Connections { listener, ..self.clone() }
     }
 
+    /// Whether who connected may come to this listener; who may not is told nothing. What the last connection of a
+    /// listener that is gone would have been allowed, nobody knows any more.
+    fn allows(&self, stream: &Stream) -> bool {
+        let snapshot = self.gateway.snapshot.load();
+        let listener = snapshot.config.listeners.iter().find(|listener| listener.address == self.listener);
+        listener.is_some_and(|listener| access::may_come(listener.allow.as_ref(), stream))
+    }
+
     /// Closes HTTP/1.1 connections that have no request, those that come to have none too.
     pub async fn close_idle(&self) {
         self.proxy.http_cleanup().await;
@@ -66,6 +76,10 @@ impl Connections {
 #[async_trait]
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        if !self.allows(&stream) {
+            tracing::debug!(listener = %self.listener, "closed: its address may not come here");
+            return None;
+        }
         let limits = self.gateway.snapshot.load().config.limits.clone();
         let meeting = self.gateway.certificates.meeting(self.listener);
         let Some(open) = self.gateway.connections.take(1, limits.max_connections) else {

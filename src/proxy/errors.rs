@@ -1,5 +1,7 @@
 //! The gateway's own answers: OpenAI-style JSON, so that every client library can read them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -25,6 +27,8 @@ pub(super) struct Refusal {
 pub(super) enum Refused {
     /// The gateway answers.
     Answer(Refusal),
+    /// The gateway answers, and says when to come again.
+    Later(Refusal, Duration),
     /// Pingora says what went wrong.
     Failed(Box<Error>),
 }
@@ -62,6 +66,23 @@ impl Refusal {
         code: "body_too_large",
         message: "The request's body is larger than this gateway accepts (limits.max_body).",
     };
+    pub(super) const NO_KEY: Refusal = Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        code: "invalid_api_key",
+        message: "This gateway wants an API key: Authorization: Bearer KEY.",
+    };
+    pub(super) const UNKNOWN_KEY: Refusal =
+        Refusal { status: StatusCode::UNAUTHORIZED, code: "invalid_api_key", message: "This API key is not known." };
+    pub(super) const RATE_OF_KEY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "rate_limit_exceeded",
+        message: "This API key has had as many requests as it may have in this time; try again later.",
+    };
+    pub(super) const TOO_MANY_OF_KEY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many_requests",
+        message: "This API key has as many requests under way as it may have; try again when one has ended.",
+    };
     pub(super) const SLOW_BODY: Refusal = Refusal {
         status: StatusCode::REQUEST_TIMEOUT,
         code: "slow_client",
@@ -98,7 +119,12 @@ impl Refusal {
         Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal_error", message: "The gateway failed." };
 
     fn body(self) -> Bytes {
-        let kind = if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
         json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
     }
 }
@@ -119,6 +145,11 @@ impl From<Box<Error>> for Refused {
 pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refused) -> Result<bool> {
     match refused {
         Refused::Answer(refusal) => respond(session, ctx, refusal, None).await.map(|()| true),
+        Refused::Later(refusal, wait) => {
+            // Whole seconds (RFC 9110, section 10.2.3), never too few.
+            let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
+            respond(session, ctx, refusal, HeaderValue::from_str(&seconds).ok()).await.map(|()| true)
+        }
         Refused::Failed(error) => Err(error),
     }
 }
@@ -183,6 +214,9 @@ async fn respond(
     if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         head.insert_header(header::RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static(RETRY_AFTER)))?;
     }
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        head.insert_header("WWW-Authenticate", "Bearer")?;
+    }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
     session.as_downstream_mut().write_error_response(head, body).await?;
     linger(session).await;
@@ -201,4 +235,4 @@ async fn linger(session: &mut Session) {
 
 /// Seconds after which a client may try again: the default interval of probes.
 const RETRY_AFTER: &str = "2";
-const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);

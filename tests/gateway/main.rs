@@ -18,6 +18,7 @@
 //! | `protocols` | HEAD, 1xx, HTTP/1.0, `Expect`, upgrades, h2c, keep-alive |
 //! | `slow_clients` | who stops reading or sending is cut, who is only slow is not; no backend is blamed for either |
 //! | `limits` | bodies, heads, connections, slow clients, memory |
+//! | `access` | who may come: API keys, addresses, proxies that are believed; keys of backends and admins |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
 //! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
 //! | `admin` | the admin listener's endpoints |
@@ -49,6 +50,7 @@ mod harness;
 mod process;
 mod scripted;
 
+mod access;
 mod admin;
 mod affinity;
 mod cli;
