@@ -14,6 +14,7 @@
 //! - [`displaced`]: the sessions that are away from home;
 //! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
+//! - [`retry`]: whose fault a failure was, and whether the request is sent again;
 //! - [`budget`]: how many retries the moment allows;
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`signals`]: what a backend says of its own load;
@@ -35,6 +36,7 @@ pub mod heavy;
 pub mod hints;
 pub mod pool;
 mod recent;
+pub mod retry;
 pub mod round_robin;
 pub mod savings;
 pub mod session;
