@@ -16,10 +16,11 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 
 pub use access::{AccessMetrics, HolderMetrics, KeyResult};
 pub use certificates::CertificateMetrics;
-pub use labels::{Code, Phase, RetryReason};
+pub use labels::{Code, Phase};
 pub use overload::QueueExit;
 pub use watch::WatchMetrics;
 
+use crate::core::retry::RetryReason;
 use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
 use families::Families;

@@ -10,9 +10,8 @@ use super::connections;
 use super::ctx::Ctx;
 use super::errors::Refused;
 use super::form;
-use crate::config::{Affinity, SessionHeader};
 use crate::core::SessionKey;
-use crate::metrics::PoolMetrics;
+use crate::core::session::Invalid;
 use crate::snapshot::Snapshot;
 
 /// Refuses what no backend should see; finds the session of what may pass.
@@ -113,44 +112,18 @@ fn forwarded_for(head: &RequestHeader, client: HeaderValue) -> Result<HeaderValu
     HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
 }
 
-/// The session in the first of the configured headers that is present and not empty. A value that is none, or several
-/// that differ, make it a request without a session: a shared fallback would put strangers on one backend.
+/// The session in the first of the configured headers that has one; counts where it came from.
 fn session_key(session: &Session, snapshot: &Snapshot) -> Option<SessionKey> {
     let (affinity, metrics) = (&snapshot.config.affinity, &snapshot.metrics);
-    for (index, header) in affinity.headers.iter().enumerate() {
-        match value_of(session, header, affinity, snapshot) {
-            Ok(Some(key)) => {
-                metrics.session_header(index);
-                return Some(key);
-            }
-            Ok(None) => {}
-            Err(()) => return invalid(metrics),
+    let sent = &session.req_header().headers;
+    let values = affinity.headers.iter().map(|header| sent.get_all(&header.name).iter().map(HeaderValue::as_bytes));
+    match SessionKey::find(values, affinity.max_length, snapshot.pool.settings().seed) {
+        Ok(Some((index, key))) => {
+            metrics.session_header(index);
+            return Some(key);
         }
+        Ok(None) => metrics.session_none.inc(),
+        Err(Invalid) => metrics.session_invalid.inc(),
     }
-    metrics.session_none.inc();
     None
-}
-
-fn invalid(metrics: &PoolMetrics) -> Option<SessionKey> {
-    metrics.session_invalid.inc();
-    None
-}
-
-fn value_of(
-    session: &Session,
-    header: &SessionHeader,
-    affinity: &Affinity,
-    snapshot: &Snapshot,
-) -> std::result::Result<Option<SessionKey>, ()> {
-    let seed = snapshot.pool.settings().seed;
-    let mut found = None;
-    for value in session.req_header().headers.get_all(&header.name) {
-        let key = SessionKey::parse(value.as_bytes(), affinity.max_length, seed).map_err(|_| ())?;
-        match (found, key) {
-            (Some(one), Some(other)) if one != other => return Err(()),
-            (_, Some(key)) => found = Some(key),
-            (_, None) => {}
-        }
-    }
-    Ok(found)
 }
