@@ -8,6 +8,7 @@ mod files;
 mod keyring;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -36,10 +37,13 @@ pub struct Prepared(Files);
 /// Whether who connected is on a list of those who may; without a list everybody is.
 #[must_use]
 pub fn may_come(allow: Option<&Networks>, stream: &Stream) -> bool {
-    let Some(allow) = allow else { return true };
-    let digest = stream.get_socket_digest();
-    let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
-    peer.is_some_and(|peer| allow.contains(peer.ip()))
+    allow.is_none_or(|allow| peer(stream).is_some_and(|peer| allow.contains(peer)))
+}
+
+/// Who connected; `None` only if the system does not know.
+#[must_use]
+pub fn peer(stream: &Stream) -> Option<IpAddr> {
+    Some(stream.get_socket_digest()?.peer_addr()?.as_inet()?.ip().to_canonical())
 }
 
 impl Access {

@@ -1,5 +1,6 @@
 //! What all parts of the shell share: the snapshot in force, the metrics, the clock, the bounds.
 
+mod bounds;
 mod orders;
 mod past;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use bounds::Open;
 pub use orders::{Order, Orders};
 
 use crate::access::{self, Access};
@@ -17,6 +19,7 @@ use crate::access_log::AccessLog;
 use crate::certificates::{self, Certificates};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::clients::Clients;
 use crate::gauge::Gauge;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
@@ -42,8 +45,12 @@ pub struct Gateway {
     pub http2: Gauge,
     /// Requests that are being served.
     pub requests: Gauge,
+    /// Those of them that were refused for want of room, and are only being told so.
+    pub refused: Gauge,
     /// Bytes of request bodies that are held for a retry.
     pub bodies: Gauge,
+    /// What each client uses, as far as that has a bound.
+    pub clients: Clients,
     /// What an operator can ask of the running gateway.
     pub orders: Orders,
     /// The snapshots that were in force and still have requests.
@@ -94,6 +101,7 @@ impl Gateway {
         let access_log = AccessLog::new(config.access_log);
         let snapshot = Snapshot::new(config, &metrics);
         access.begin(&snapshot);
+        bounds::warn_of_descriptors(&snapshot);
         Ok(Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
@@ -104,7 +112,9 @@ impl Gateway {
             connections: Gauge::default(),
             http2: Gauge::default(),
             requests: Gauge::default(),
+            refused: Gauge::default(),
             bodies: Gauge::default(),
+            clients: Clients::new(MOST_CLIENTS),
             orders: Orders::default(),
             past: Past::default(),
             reloaded: watch::Sender::new(()),
@@ -122,6 +132,7 @@ impl Gateway {
         let old = self.snapshot.load_full();
         let new = old.rebuild(config, &self.metrics, self.clock.now());
         self.access.apply(prepared.access, &new);
+        bounds::warn_of_descriptors(&new);
         self.snapshot.store(Arc::new(new));
         self.past.add(&old);
         self.reloaded.send_replace(());
@@ -153,6 +164,7 @@ impl Gateway {
             past.cut(now);
         }
         self.past.forget(&snapshot, &self.metrics);
+        self.clients.sweep(now);
     }
 
     /// Whether the gateway, or who serves in its place, wants traffic: the first round of probes is over, and nobody
@@ -191,3 +203,6 @@ fn warn_of(config: &Config) {
         tracing::warn!("config: {warning}");
     }
 }
+
+/// Clients that are known by themselves while they use something: with their connections, 3 MiB.
+const MOST_CLIENTS: usize = 65_536;

@@ -8,6 +8,7 @@ mod access;
 mod certificates;
 mod families;
 mod labels;
+mod limits;
 mod overload;
 mod signals;
 mod watch;
@@ -17,6 +18,7 @@ use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, In
 pub use access::{AccessMetrics, HolderMetrics, KeyResult};
 pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase};
+pub use limits::{LimitMetrics, Shed};
 pub use overload::QueueExit;
 pub use watch::WatchMetrics;
 
@@ -46,6 +48,8 @@ pub struct Metrics {
     overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// The gateway's own bounds.
+    pub limits: LimitMetrics,
     /// Certificates and their ends.
     pub certificates: CertificateMetrics,
     /// API keys and their holders.
@@ -126,11 +130,7 @@ impl Metrics {
                 "Requests whose client left, by how far they were",
                 &["pool", "phase"],
             )?,
-            session_keys: counter(
-                "ingle_session_keys_total",
-                "Requests by where their session came from: a header's name, none, or invalid",
-                &["source"],
-            )?,
+            session_keys: session_keys(&families)?,
             displaced: gauge("ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
             prompt_tokens: counter(
                 "ingle_prompt_tokens_total",
@@ -140,6 +140,7 @@ impl Metrics {
             watch: WatchFamilies::new(&families)?,
             overload: OverloadFamilies::new(&families)?,
             reloads: Reloads::new(&families)?,
+            limits: LimitMetrics::new(&families)?,
             families,
         })
     }
@@ -343,6 +344,11 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
+}
+
+fn session_keys(families: &Families) -> prometheus::Result<IntCounterVec> {
+    let help = "Requests by where their session came from: a header's name, none, or invalid";
+    families.counter("ingle_session_keys_total", help, &["source"])
 }
 
 fn build_info(families: &Families) -> prometheus::Result<()> {

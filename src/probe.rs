@@ -21,7 +21,7 @@ use crate::clock::Jitter;
 use crate::config::{self, Origin, ProbeKind};
 use crate::core::{Millis, Observation};
 use crate::gateway::Gateway;
-use crate::link::{Link, describe as in_words};
+use crate::link::{Link, describe as in_words, is_ours};
 use crate::snapshot::Snapshot;
 
 /// The probing of all backends. It ends when this drops.
@@ -135,6 +135,11 @@ impl Probe {
             // Busy is not dead: tokens that came since the last probe outweigh a probe that did not.
             Err(error) if link.attempts.progress_since(last) => {
                 tracing::debug!(backend = link.backend.name(), %error, "probe failed, but a stream is flowing");
+                return true;
+            }
+            // That the gateway can't ask says nothing of the answer.
+            Err(error) if is_ours(&error) => {
+                tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or ports");
                 return true;
             }
             Err(error) if is_loading(&error) => Observation::ProbeLoading,

@@ -114,6 +114,7 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
     for (past, link) in backends::removed(gateway, snapshot) {
         gateway.metrics.look_at(&past.config.pool().name, &link.backend);
     }
+    gateway.metrics.limits.memory(gateway.memory_parts());
     gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool)
 }
 
@@ -125,6 +126,7 @@ impl ServerApp for Connections {
             snapshot.config.admin.as_ref().is_some_and(|admin| access::may_come(admin.allow.as_ref(), &stream));
         drop(snapshot);
         if !allowed {
+            self.gateway.metrics.limits.address.inc();
             tracing::debug!("closed: its address may not come to the admin listener");
             return None;
         }

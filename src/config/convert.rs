@@ -10,13 +10,17 @@ use super::convert_access::{access, admin, in_the_clear};
 use super::convert_pool::pools;
 use super::convert_tls;
 use super::errors::ConfigError;
-use super::file::{AffinitySection, File, LimitsSection, ListenerSection, ReloadSection, ShutdownSection, schema};
+use super::file::{
+    AffinitySection, File, LimitsSection, ListenerSection, PerClientSection, ReloadSection, ShutdownSection, schema,
+};
 use super::keys::Keys;
 use super::lenient::Lenient;
+use super::memory::OF_CONNECTION;
 use super::networks::networks;
 use super::node::{Node, Step};
+use super::units::{PerTime, Size};
 use super::written::Written;
-use super::{Admin, Affinity, Config, Limits, Listener, Reload, SessionHeader, Shutdown};
+use super::{Admin, Affinity, Config, Limits, Listener, PerClient, Reload, SessionHeader, Shutdown};
 
 const TIB: (u64, &str) = (1 << 40, "1024GiB");
 
@@ -151,13 +155,48 @@ fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
     let memory_for_retry_bodies = at.key("memory_for_retry_bodies", file.memory_for_retry_bodies, size((0, "0B"), TIB));
     let max_connections = at.key("max_connections", file.max_connections, within(1..=1_000_000));
     let header_timeout = at.key("header_timeout", file.header_timeout, positive);
+    let memory = at.key("memory", file.memory, memory);
+    let per_client = at.section("per_client", file.per_client, per_client);
+    if let (Some(Some(memory)), Some(connections)) = (memory, max_connections) {
+        fits(memory, connections, at);
+    }
     Some(Limits {
         max_body: max_body?,
         max_header_bytes: max_header_bytes?,
         memory_for_retry_bodies: memory_for_retry_bodies?,
         max_connections: max_connections?,
         header_timeout: header_timeout?,
+        memory: memory?,
+        per_client: per_client?,
     })
+}
+
+/// A ceiling that lets nobody in is a mistake.
+fn memory(Size(bytes): Size) -> Result<Option<usize>, String> {
+    match bytes {
+        0 => Ok(None),
+        _ => size((1 << 20, "1MiB"), TIB)(Size(bytes))
+            .map(Some)
+            .map_err(|message| format!("{message}; `0B` turns it off")),
+    }
+}
+
+/// Both bounds hold, but only the smaller one will ever be met.
+fn fits(memory: usize, connections: usize, at: &mut At<'_>) {
+    let most = memory / OF_CONNECTION;
+    if connections > most {
+        let message = format!("is more than `limits.memory` has room for: {most} connections without a request");
+        at.warn(&[Step::Key("max_connections".into())], message);
+    }
+}
+
+fn per_client(file: PerClientSection, at: &mut At<'_>) -> Option<PerClient> {
+    let max_connections = at.key("max_connections", file.max_connections, |count| match count {
+        0 => Ok(None),
+        count => within(0..=1_000_000)(count).map(Some),
+    });
+    let requests = at.key("requests", file.requests, |PerTime(rate)| Ok(rate));
+    Some(PerClient { max_connections: max_connections?, requests: requests? })
 }
 
 fn reload(file: ReloadSection, at: &mut At<'_>) -> Option<Reload> {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::file::{
     AccessSection, AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, File,
-    HealthCheckSection, LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PoolSection,
-    ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
+    HealthCheckSection, LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PerClientSection,
+    PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
 };
 use super::lenient::Lenient;
-use super::units::{Share, Size, Span};
+use super::units::{PerTime, Share, Size, Span};
 use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
 impl Default for File {
@@ -177,7 +177,15 @@ impl Default for LimitsSection {
             memory_for_retry_bodies: mebibytes(256),
             max_connections: good(10_000),
             header_timeout: seconds(30),
+            memory: mebibytes(2048),
+            per_client: good(PerClientSection::default()),
         }
+    }
+}
+
+impl Default for PerClientSection {
+    fn default() -> Self {
+        Self { max_connections: good(0), requests: good(PerTime(None)) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient::Lenient;
 use super::overload::MOST_REQUESTS;
-use super::units::{Share, Size, Span};
+use super::units::{PerTime, Share, Size, Span};
 use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
 pub(super) use super::file_tls::{CertificateSection, ListenerTlsSection, UpstreamTlsSection};
@@ -303,6 +303,22 @@ pub(super) struct LimitsSection {
     pub(super) max_connections: Lenient<u64>,
     /// From accept to the end of the request head, and between keep-alive requests; not 0s.
     pub(super) header_timeout: Lenient<Span>,
+    /// What connections, requests and held bodies may take together, as the gateway counts it: at least 1MiB; 0B is off.
+    pub(super) memory: Lenient<Size>,
+    /// What one client may use: an IPv4 address, or a /64 of IPv6.
+    pub(super) per_client: Lenient<PerClientSection>,
+}
+
+/// What one client may use: an IPv4 address, or a /64 of IPv6.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "PerClient")]
+pub(super) struct PerClientSection {
+    /// The most connections of one client at once; 0 is off.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(super) max_connections: Lenient<u64>,
+    /// How many requests one client may begin; 0/s is off.
+    pub(super) requests: Lenient<PerTime>,
 }
 
 /// How a changed file comes into force.

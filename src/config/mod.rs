@@ -12,6 +12,7 @@
 //! | `networks.rs` | ranges of addresses |
 //! | `key_file.rs`, `secret.rs` | the files of API keys that it names |
 //! | `convert.rs`, `convert_pool.rs`, `convert_tls.rs`, `convert_access.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
+//! | `memory.rs` | what connections and requests count against `limits.memory` |
 //! | `written.rs` | [`Written`]: the file with every default, for telling what a new one changes |
 //! | `errors.rs` | [`Errors`]: every mistake of a file, in file order |
 //!
@@ -41,6 +42,7 @@ mod key_file;
 mod keys;
 mod leaves;
 mod lenient;
+pub mod memory;
 mod networks;
 mod node;
 mod overload;
@@ -203,6 +205,20 @@ pub struct Limits {
     pub max_connections: usize,
     /// From accept to the end of the request head, and between keep-alive requests. Never zero.
     pub header_timeout: Duration,
+    /// What connections, requests and held bodies may take together, in bytes as [`memory`] counts them: 1 MiB to
+    /// 1 TiB; `None` is unbounded (written `0B`).
+    pub memory: Option<usize>,
+    /// What one client may use.
+    pub per_client: PerClient,
+}
+
+/// What one client may use: an IPv4 address, or a /64 of IPv6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PerClient {
+    /// The most connections at once: 1..=1,000,000; `None` is unbounded (written `0`).
+    pub max_connections: Option<u32>,
+    /// How many requests may begin; `None` is unbounded (written `0/s`).
+    pub requests: Option<Rate>,
 }
 
 /// How a changed file comes into force.

@@ -23,7 +23,6 @@ pub(super) struct Size(pub(super) u64);
 pub(super) struct Share(pub(super) f64);
 
 /// A rate such as `100/s`, `600/min`, `10000/h`; up to 1,000,000 in each. `0/s` is off.
-#[allow(dead_code, reason = "its first keys come with the next commits")]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PerTime(pub(super) Option<Rate>);
 

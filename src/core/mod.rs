@@ -17,6 +17,7 @@
 //! - [`retry`]: whose fault a failure was, and whether the request is sent again;
 //! - [`budget`]: how many retries the moment allows;
 //! - [`rate`]: how often somebody may do something;
+//! - [`clients`]: what each client uses;
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`signals`]: what a backend says of its own load;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response;
@@ -30,6 +31,7 @@
 
 pub mod backend;
 pub mod budget;
+pub mod clients;
 pub mod displaced;
 pub mod hash;
 pub mod health;

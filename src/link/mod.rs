@@ -5,6 +5,7 @@
 
 mod address;
 mod attempts;
+mod lack;
 mod queue;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
+pub use lack::is_ours;
 pub use queue::{Place, Queue, Seat};
 
 use crate::config;

@@ -56,6 +56,8 @@ pub struct Ctx {
     pub(super) attempt: Option<Attempt>,
     pub(super) seat: Option<Seat>,
     _serving: Option<Share>,
+    /// That it was refused for want of room.
+    pub(super) refused: Option<Share>,
     pub(super) busy: Busy,
 }
 
@@ -89,6 +91,7 @@ impl Ctx {
             attempt: None,
             seat: None,
             _serving: gateway.requests.take(1, usize::MAX),
+            refused: None,
             busy: Busy::default(),
             snapshot,
         }

@@ -13,7 +13,7 @@ use super::attempt::{FULL, NO_BACKEND};
 use super::body::BODY_TOO_LARGE;
 use super::ctx::Ctx;
 use super::retry;
-use crate::link::Cut;
+use crate::link::{self, Cut};
 
 /// An answer that the gateway gives by itself.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,21 @@ impl Refusal {
         code: "too_many_requests",
         message: "This API key has as many requests under way as it may have; try again when one has ended.",
     };
+    pub(super) const TOO_OFTEN: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "rate_limit_exceeded",
+        message: "Too many requests come from this address in this time (limits.per_client.requests); try again later.",
+    };
+    pub(super) const NO_MEMORY: Refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "overloaded",
+        message: "The gateway has as much to hold as it may (limits.memory); try again.",
+    };
+    pub(super) const NO_DESCRIPTORS: Refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "overloaded",
+        message: "The gateway has as many connections as its system lets it have; try again.",
+    };
     pub(super) const SLOW_BODY: Refusal = Refusal {
         status: StatusCode::REQUEST_TIMEOUT,
         code: "slow_client",
@@ -148,7 +163,7 @@ pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refuse
         Refused::Later(refusal, wait) => {
             // Whole seconds (RFC 9110, section 10.2.3), never too few.
             let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
-            respond(session, ctx, refusal, HeaderValue::from_str(&seconds).ok()).await.map(|()| true)
+            respond_and_keep(session, ctx, refusal, HeaderValue::from_str(&seconds).ok()).await.map(|()| true)
         }
         Refused::Failed(error) => Err(error),
     }
@@ -181,6 +196,7 @@ fn refusal_for(ctx: &Ctx, e: &Error) -> Option<Refusal> {
         ) => None,
         (ErrorSource::Downstream, ErrorType::H2Error | ErrorType::ConnectError) => None,
         (ErrorSource::Downstream, _) => Some(Refusal::MALFORMED),
+        _ if link::is_ours(e) => Some(Refusal::NO_DESCRIPTORS),
         (ErrorSource::Upstream, kind) => Some(upstream_refusal(ctx, kind)),
         (_, kind) if *kind == FULL => Some(Refusal::OVERLOADED),
         (_, kind) if *kind == NO_BACKEND => Some(Refusal::NONE_AVAILABLE),
@@ -205,12 +221,48 @@ async fn respond(
     refusal: Refusal,
     retry_after: Option<HeaderValue>,
 ) -> Result<()> {
+    let (mut head, body) = written(session, ctx, refusal, retry_after)?;
+    head.insert_header(header::CONNECTION, "close")?;
+    session.as_downstream_mut().write_error_response(head, body).await?;
+    linger(session).await;
+    Ok(())
+}
+
+/// [`respond`], but the client keeps its connection if its request is over: it did nothing wrong, and to come again it would
+/// need another one.
+async fn respond_and_keep(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+    retry_after: Option<HeaderValue>,
+) -> Result<()> {
+    let small = !ctx.form.chunked && ctx.form.length.unwrap_or(0) <= WORTH_READING && !ctx.form.expects_continue;
+    let over = session.as_downstream_mut().is_body_empty()
+        || small && {
+            linger(session).await;
+            session.as_downstream_mut().is_body_done()
+        };
+    if !over {
+        return respond(session, ctx, refusal, retry_after).await;
+    }
+    let (head, body) = written(session, ctx, refusal, retry_after)?;
+    let downstream = session.as_downstream_mut();
+    downstream.write_response_header(Box::new(head)).await?;
+    if body.is_empty() { downstream.finish_body().await } else { downstream.write_response_body(body, true).await }
+}
+
+/// The head and the body of an answer, which counts from now on.
+fn written(
+    session: &Session,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+    retry_after: Option<HeaderValue>,
+) -> Result<(ResponseHeader, Bytes)> {
     ctx.record.answer(refusal.status.as_u16(), refusal.code);
     let body = refusal.body();
     let mut head = ResponseHeader::build(refusal.status, Some(4))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header(header::CONNECTION, "close")?;
     if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         head.insert_header(header::RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static(RETRY_AFTER)))?;
     }
@@ -218,9 +270,7 @@ async fn respond(
         head.insert_header("WWW-Authenticate", "Bearer")?;
     }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
-    session.as_downstream_mut().write_error_response(head, body).await?;
-    linger(session).await;
-    Ok(())
+    Ok((head, body))
 }
 
 /// Reads what the client is still sending, for a moment: a connection that is closed with bytes unread is reset, and
@@ -236,3 +286,5 @@ async fn linger(session: &mut Session) {
 /// Seconds after which a client may try again: the default interval of probes.
 const RETRY_AFTER: &str = "2";
 const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a body that are read so that its connection can be kept.
+const WORTH_READING: u64 = 64 << 10;

@@ -9,7 +9,7 @@ use super::access::{self, Asker};
 use super::connections;
 use super::ctx::Ctx;
 use super::errors::Refused;
-use super::form;
+use super::{form, limits};
 use crate::core::SessionKey;
 use crate::core::session::Invalid;
 use crate::snapshot::Snapshot;
@@ -19,13 +19,14 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
     ctx.record.request(session);
     ctx.asker = Asker::of(session, ctx);
     ctx.record.client(ctx.asker.address);
-    let limits = &ctx.snapshot.config.limits;
+    let max_header_bytes = ctx.snapshot.config.limits.max_header_bytes;
     // A client that stops reading stops the reading from the backend, too. Over HTTP/1.1 the sweep notices and the
     // connection ends (`connections.rs`); over HTTP/2 there may be others on it, so each write has a limit.
     if session.is_http2() {
         session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
     }
-    ctx.form = form::read(session, limits.max_header_bytes)?;
+    ctx.form = form::read(session, max_header_bytes)?;
+    limits::admit(session, ctx)?;
     ctx.asker.admitted = access::admit(session, ctx)?;
     ctx.record.key(ctx.asker.admitted.as_ref());
     ctx.key = session_key(session, &ctx.snapshot);

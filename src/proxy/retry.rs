@@ -9,11 +9,19 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::ctx::{Ctx, TurnedAway};
 use crate::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
 use crate::core::{Observation, State};
-use crate::link::{Attempt, Cut, describe};
+use crate::link::{self, Attempt, Cut, describe};
+use crate::metrics::Shed;
 
 /// A connection could not be made.
 pub(super) fn after_connect(ctx: &mut Ctx, address: Option<SocketAddr>, mut e: Box<Error>) -> Box<Error> {
     e.as_up();
+    if link::is_ours(&e) {
+        ctx.gateway().metrics.limits.shed(Shed::Descriptors);
+        ctx.leave();
+        // The next backend would need one as well.
+        e.set_retry(false);
+        return e;
+    }
     blame(ctx, Failure::Connect, || match e.etype() {
         ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
         _ => format!("connect: {}", describe(&e)),

@@ -291,7 +291,7 @@ async fn a_listener_serves_only_addresses_that_it_allows() {
     // Who shows an address that is allowed is believed only if he comes from one.
     let forged = req.clone().header("X-Forwarded-For", "127.0.0.2");
     assert_eq!(from([127, 0, 0, 1], gateway.address, &forged).await, None);
-    assert_eq!(a.count(), 1);
+    assert_eq!((a.count(), gateway.metric("ingle_refused_total", &[("reason", "address")]).await), (1, 3.0));
     assert_eq!(gateway.reload(&setup("allow: [127.0.0.0/24]")).await.status, 200);
     assert_eq!(gateway.send(&req).await.status, 200);
 }
@@ -374,4 +374,30 @@ async fn ingle_key_makes_a_key_that_opens() {
     assert_eq!(gateway.send(&get(key)).await.status, 200);
     assert_eq!(run(&["key", "none"]).status.code(), Some(2));
     assert_eq!(run(&["key"]).status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_clients_have_limits_of_their_own() {
+    let a = Scripted::ok("a").await;
+    let setup = Setup::new()
+        .top("access: { trusted_proxies: [127.0.0.2] }")
+        .top("limits: { per_client: { max_connections: 1, requests: 1/h } }")
+        .backend("a", &a.url());
+    let gateway = setup.start().await;
+    // However many connections it has, each client asks for itself.
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        held.push(Client::over(socket.connect(gateway.address).await.unwrap()));
+    }
+    let of = |client: &str| Req::get("/").header("X-Forwarded-For", client);
+    for (proxy, client) in held.iter_mut().zip(["203.0.113.1", "203.0.113.2", "203.0.113.3"]) {
+        assert_eq!(proxy.send(&of(client)).await.status, 200, "{client}");
+    }
+    assert_eq!(held[0].send(&of("203.0.113.3")).await.status, 429);
+    assert_eq!(held[1].send(&of("203.0.113.4")).await.status, 200);
+    // Who is not trusted is one client, whatever it says.
+    assert_eq!(from([127, 0, 0, 3], gateway.address, &of("203.0.113.5")).await, Some(200));
+    assert_eq!(from([127, 0, 0, 3], gateway.address, &of("203.0.113.6")).await, Some(429));
 }

@@ -18,6 +18,8 @@
 //! | `protocols` | HEAD, 1xx, HTTP/1.0, `Expect`, upgrades, h2c, keep-alive |
 //! | `slow_clients` | who stops reading or sending is cut, who is only slow is not; no backend is blamed for either |
 //! | `limits` | bodies, heads, connections, slow clients, memory |
+//! | `per_client` | what one client may use: connections, how often it asks |
+//! | `pressure` | the gateway's own memory or descriptors run out: what is refused, what goes on |
 //! | `access` | who may come: API keys, addresses, proxies that are believed; keys of backends and admins |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
 //! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
@@ -65,6 +67,8 @@ mod limits;
 mod log;
 mod metrics;
 mod overload;
+mod per_client;
+mod pressure;
 mod protocols;
 mod reload;
 mod retry_answers;
