@@ -62,6 +62,7 @@ async fn beyond_the_memory_a_request_is_refused_before_its_body_and_streams_go_o
     let mut late = gateway.client().await;
     late.write(&Req::post("/", &noise(200_000)).head()).await;
     overloaded(&late.answer().await);
+    assert!(gateway.inner.memory() <= 10 * stream + OF_CONNECTION, "who is only told so counts as little");
     drop(late);
     until("only the streams are left", || gateway.inner.connections.get() == 10).await;
     assert_eq!(gateway.inner.memory(), 10 * stream);
