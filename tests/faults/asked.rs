@@ -9,6 +9,8 @@ pub(crate) enum Kind {
     Stream { pieces: usize, pause: u64 },
     /// A short answer with a length.
     Short,
+    /// An answer of so many MiB.
+    Large(usize),
 }
 
 /// One request of a test's client.
@@ -29,6 +31,7 @@ impl Asked {
         let req = match self.kind {
             Kind::Stream { pieces, pause } => Req::post(&format!("/stream/{pieces}/{pause}/{}", self.id), &self.body()),
             Kind::Short => Req::get(&format!("/short/{}", self.id)),
+            Kind::Large(size) => Req::get(&format!("/large/{size}/{}", self.id)),
         };
         let req = self.session.iter().fold(req, |req, session| req.session(session));
         if self.chunked { req.chunked(10_000) } else { req }
@@ -43,6 +46,7 @@ impl Asked {
         match self.kind {
             Kind::Stream { pieces, .. } => (0..pieces).flat_map(|i| piece(backend, &self.id, i)).collect(),
             Kind::Short => short(backend, &self.id),
+            Kind::Large(size) => large(size).flatten().collect(),
         }
     }
 }
@@ -77,6 +81,11 @@ pub(crate) fn short(backend: &str, id: &str) -> Vec<u8> {
     format!("{backend} says hello to {id}").into_bytes()
 }
 
+/// A large answer, in parts of 64 KiB.
+pub(crate) fn large(size: usize) -> impl Iterator<Item = Vec<u8>> + Send {
+    (0..16 * size).map(|part| format!("{part:15}\n").into_bytes().repeat(4096))
+}
+
 /// What a target asks for: its kind, and the id. `None`: it is not of a test's client.
 pub(crate) fn asked(target: &str) -> Option<(Kind, &str)> {
     let mut parts = target.strip_prefix('/')?.split('/');
@@ -85,6 +94,7 @@ pub(crate) fn asked(target: &str) -> Option<(Kind, &str)> {
             let (pieces, pause) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
             Some((Kind::Stream { pieces, pause }, parts.next()?))
         }
+        "large" => Some((Kind::Large(parts.next()?.parse().ok()?), parts.next()?)),
         "short" => Some((Kind::Short, parts.next()?)),
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! A backend that is right until it is told to be wrong, that can die and come back, and that checks what it is sent.
 
+use std::iter::once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::asked::{Kind, asked, is_body, piece, short};
+use crate::asked::{Kind, asked, is_body, large, piece, short};
 use crate::script::{Fault, Probes, Step};
 use crate::strict::{self, Request};
 
@@ -32,8 +33,10 @@ struct Shared {
     fault: watch::Sender<Option<Fault>>,
     /// How often the fault was met.
     met: AtomicUsize,
-    /// Targets of all requests but probes.
-    targets: Mutex<Vec<String>>,
+    /// Requests under way, and the most that ever were.
+    busy: (AtomicUsize, AtomicUsize),
+    /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.
+    others: Mutex<Vec<String>>,
     /// What no gateway may send to a backend.
     broken: Mutex<Vec<String>>,
     /// How long it keeps a connection without a request.
@@ -57,7 +60,8 @@ impl Backend {
             tls: tls.map(TlsAcceptor::from),
             fault: watch::channel(None).0,
             met: AtomicUsize::new(0),
-            targets: Mutex::default(),
+            busy: Default::default(),
+            others: Mutex::default(),
             broken: Mutex::default(),
             keep_alive: watch::channel(None).0,
             open: watch::channel(true).0,
@@ -118,9 +122,14 @@ impl Backend {
         self.shared.met.load(Ordering::Relaxed)
     }
 
-    /// Targets of all requests but probes.
-    pub(crate) fn targets(&self) -> Vec<String> {
-        self.shared.targets.lock().clone()
+    /// The most requests that it had at once.
+    pub(crate) fn most(&self) -> usize {
+        self.shared.busy.1.load(Ordering::Relaxed)
+    }
+
+    /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.
+    pub(crate) fn others(&self) -> Vec<String> {
+        self.shared.others.lock().clone()
     }
 
     /// What it was sent that no backend may be sent.
@@ -196,6 +205,23 @@ fn reset(step: &Step, stream: &TcpStream) {
     }
 }
 
+/// A request under way.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Busy {
+        let now = shared.busy.0.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.busy.1.fetch_max(now, Ordering::Relaxed);
+        Busy(Arc::clone(shared))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Connection<S> {
     stream: S,
     bytes: Vec<u8>,
@@ -219,6 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.stream.write_all(&plain(status, b"not now")).await.ok()?;
                 continue;
             }
+            let _busy = Busy::new(&self.shared);
             let served = self.served;
             self.served += 1;
             let fault = fault.filter(|fault| fault.is_met(served, &request.target));
@@ -240,11 +267,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn note(&self, request: &Request) {
-        self.shared.targets.lock().push(request.target.clone());
-        if let Some((Kind::Stream { .. }, id)) = asked(&request.target)
-            && !is_body(id, &request.body)
-        {
-            self.shared.broken.lock().push(format!("{} bytes that {id} has not sent", request.body.len()));
+        match asked(&request.target) {
+            Some((Kind::Stream { .. }, id)) if !is_body(id, &request.body) => {
+                self.shared.broken.lock().push(format!("{} bytes that {id} has not sent", request.body.len()));
+            }
+            Some(_) => {}
+            None => self.shared.others.lock().push(request.summary()),
         }
     }
 
@@ -289,8 +317,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Step::AnswerAnd(bytes) => self.answer(request, usize::MAX, bytes).await,
             Step::Begin(pieces) => self.answer(request, *pieces, b"").await,
             Step::DripAnswer => {
-                let whole = request.map(|request| right(&self.shared.name, request)).unwrap_or_default();
-                self.drip(&whole.concat(), Duration::ZERO).await
+                let whole = request.iter().flat_map(|request| right(&self.shared.name, request).flatten());
+                self.drip(&whole.collect::<Vec<u8>>(), Duration::ZERO).await
             }
             Step::Wait(time) => {
                 tokio::time::sleep(*time).await;
@@ -325,12 +353,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some((Kind::Stream { pause, .. }, _)) => pause,
             _ => 0,
         };
-        let mut parts = right(&self.shared.name, request);
-        parts.truncate(pieces.saturating_add(1));
-        if let Some(last) = parts.last_mut() {
-            last.extend_from_slice(and);
-        }
-        for part in parts {
+        let mut parts = right(&self.shared.name, request).take(pieces.saturating_add(1)).peekable();
+        while let Some(mut part) = parts.next() {
+            if parts.peek().is_none() {
+                part.extend_from_slice(and);
+            }
             if self.stream.write_all(&part).await.is_err() {
                 return false;
             }
@@ -355,22 +382,25 @@ async fn idle_too_long(mut keep_alive: watch::Receiver<Option<Duration>>) {
 }
 
 /// The right answer, in the parts in which it is sent: a head, and the pieces of a stream.
-fn right(name: &str, request: &Request) -> Vec<Vec<u8>> {
+fn right(name: &str, request: &Request) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
     match asked(&request.target) {
         Some((Kind::Stream { pieces, .. }, id)) => {
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let mut parts = vec![head.to_vec()];
-            parts.extend((0..pieces).map(|i| chunk(&piece(name, id, i))));
-            parts.push(chunk(b""));
-            parts
+            let (name, id) = (name.to_owned(), id.to_owned());
+            let pieces = (0..pieces).map(move |i| chunk(&piece(&name, &id, i)));
+            Box::new(once(head.to_vec()).chain(pieces).chain(once(chunk(b""))))
         }
-        Some((Kind::Short, id)) => vec![plain(200, &short(name, id))],
+        Some((Kind::Large(size), _)) => {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", size << 20);
+            Box::new(once(head.into_bytes()).chain(large(size)))
+        }
+        Some((Kind::Short, id)) => Box::new(once(plain(200, &short(name, id)))),
         None => {
             let mut answer = plain(200, request.target.as_bytes());
             if request.method == "HEAD" {
                 answer.truncate(answer.len() - request.target.len());
             }
-            vec![answer]
+            Box::new(once(answer))
         }
     }
 }

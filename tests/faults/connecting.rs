@@ -67,8 +67,7 @@ async fn blackhole(play: Play) -> Played {
     stage.gpu1().closes_idle_after(Duration::ZERO);
     stage.traffic.turns(1).await;
     stage.ordeal(|_| cable.cut(), |_| cable.mend()).await;
-    let why = stage.admin(&crate::client::Req::get("/metrics")).await.text();
-    let connects = crate::harness::sum(&why, "ingle_retries_total", &[("reason", "connect")]);
+    let connects = stage.metric("ingle_retries_total", &[("reason", "connect")]).await;
     stage.must(connects > 0.0, "no connection ran out of time");
     stage.note(format!("{connects} connections ran out of time"));
     stage.finish().await

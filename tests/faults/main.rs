@@ -32,21 +32,40 @@ mod tally;
 mod traffic;
 
 mod bodies;
+mod clients;
+mod config;
 mod connecting;
+mod gateway;
 mod heads;
+mod http2;
 mod lives;
+mod machine;
+mod names;
 mod pooled;
+mod requests;
+mod sessions;
 mod statuses;
 
+#[allow(dead_code, reason = "more is used by the tests it comes from")]
+#[path = "../hostile/cases.rs"]
+mod cases;
 #[allow(dead_code, reason = "more is used by the tests it comes from")]
 #[path = "../gateway/certs.rs"]
 mod certs;
 #[allow(dead_code, reason = "more is used by the tests it comes from")]
 #[path = "../gateway/client.rs"]
 mod client;
+#[path = "../hostile/table/mod.rs"]
+mod corpus;
+#[allow(dead_code, reason = "more is used by the tests it comes from")]
+#[path = "../hostile/frames.rs"]
+mod frames;
 #[allow(dead_code, reason = "more is used by the tests it comes from")]
 #[path = "../gateway/harness.rs"]
 mod harness;
+#[allow(dead_code, reason = "more is used by the tests it comes from")]
+#[path = "../hostile/client.rs"]
+mod hostile;
 #[allow(dead_code, reason = "more is used by the tests it comes from")]
 #[path = "../gateway/process.rs"]
 mod process;
@@ -81,9 +100,17 @@ const GROUPS: &[Group] = &[
     Group { name: "connecting", title: "Connecting to a backend", all: connecting::all },
     Group { name: "heads", title: "Heads of a backend's answers", all: heads::all },
     Group { name: "bodies", title: "Bodies of a backend's answers", all: bodies::all },
+    Group { name: "http2", title: "HTTP/2 frames from clients", all: http2::all },
     Group { name: "pooled", title: "Connections that are kept", all: pooled::all },
     Group { name: "statuses", title: "Statuses", all: statuses::all },
     Group { name: "lives", title: "The life of backends", all: lives::all },
+    Group { name: "gateway", title: "The gateway's own life", all: gateway::all },
+    Group { name: "config", title: "Config files", all: config::all },
+    Group { name: "clients", title: "Clients", all: clients::all },
+    Group { name: "requests", title: "Requests that smuggle", all: requests::all },
+    Group { name: "sessions", title: "Session headers", all: sessions::all },
+    Group { name: "names", title: "Names of backends", all: names::all },
+    Group { name: "machine", title: "The machine", all: machine::all },
 ];
 
 fn main() -> ExitCode {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::client::Req;
-use crate::harness::sum;
 use crate::scenario::{Play, Played, Scenario, scenario};
 use crate::script::{Fault, Step};
 use crate::stage::Stage;
@@ -36,8 +34,8 @@ async fn stale(play: Play, begin: impl Fn(&Stage)) -> Played {
     stage.faulty(&[]);
     begin(&stage);
     stage.traffic.turns(stage.play.times(10)).await;
-    let metrics = stage.admin(&Req::get("/metrics")).await.text();
-    let [stale, closed] = ["stale", "closed"].map(|reason| sum(&metrics, "ingle_retries_total", &[("reason", reason)]));
+    let stale = stage.metric("ingle_retries_total", &[("reason", "stale")]).await;
+    let closed = stage.metric("ingle_retries_total", &[("reason", "closed")]).await;
     stage.must(stale > 0.0, "no connection was found dead");
     stage.must(closed == 0.0, format!("{closed} fresh connections were taken for closed"));
     stage.note(format!("{stale} requests went over a fresh connection to the same backend"));

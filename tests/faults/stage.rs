@@ -90,11 +90,6 @@ impl Stage {
         }
     }
 
-    /// Waits until gpu1's fault was met this often.
-    pub(crate) async fn until_met(&self, count: usize) {
-        self.until("the fault is met", |stage| stage.gpu1().met() >= count).await;
-    }
-
     /// Waits until the gateway, as far as it knows, has all of these backends.
     pub(crate) async fn until_serving(&self, name: &str) {
         self.until(&format!("{name} serves"), |stage| stage.serves(name)).await;
@@ -109,6 +104,11 @@ impl Stage {
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, req: &Req) -> Answer {
         Client::connect(self.process.admin).await.send(req).await
+    }
+
+    /// The sum of all series of a family that have these labels.
+    pub(crate) async fn metric(&self, family: &str, labels: &[(&str, &str)]) -> f64 {
+        sum(&self.admin(&Req::get("/metrics")).await.text(), family, labels)
     }
 
     pub(crate) fn note(&mut self, text: impl Into<String>) {
@@ -145,8 +145,7 @@ impl Stage {
         self.played.tally = tally(&seen, &self.play.may, &self.windows, &self.faulty);
         let begun = Instant::now();
         let in_flight = loop {
-            let metrics = self.admin(&Req::get("/metrics")).await.text();
-            match sum(&metrics, "ingle_in_flight_requests", &[]) {
+            match self.metric("ingle_in_flight_requests", &[]).await {
                 0.0 => break 0.0,
                 left if begun.elapsed() > PATIENCE => break left,
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
