@@ -12,6 +12,7 @@ mod frames;
 mod fuzz;
 mod grammar;
 mod h2c;
+mod protocol;
 mod session;
 mod slow;
 mod strict;
