@@ -1,6 +1,6 @@
 //! The soak, shortly: that it finds nothing wrong here, and that it would. `make soak` is the long one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // all of it is test code
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::cast_possible_truncation)] // all of it is test code
 
 #[allow(dead_code, reason = "the bench uses the rest")]
 #[path = "../benches/soak/harness/mod.rs"]

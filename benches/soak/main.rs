@@ -9,7 +9,9 @@
 //! `--write` puts the tables, between the two marks.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench that can't run says why and ends")]
+#![expect(clippy::cast_possible_truncation, reason = "figures for people")]
 
+#[allow(dead_code, reason = "CPU time is the business of benches/pressure")]
 mod harness;
 
 use std::process::ExitCode;

@@ -13,16 +13,18 @@ pub(crate) struct Backend {
     pub(crate) name: &'static str,
     pub(crate) server: &'static str,
     pub(crate) address: SocketAddr,
+    /// Tokens per second of each stream.
+    pace: &'static str,
     child: Mutex<Child>,
     /// When it was killed, lately.
     killed: Mutex<Vec<Instant>>,
 }
 
 impl Backend {
-    pub(crate) fn start(name: &'static str, server: &'static str) -> Result<Backend, String> {
+    pub(crate) fn start(name: &'static str, server: &'static str, pace: &'static str) -> Result<Backend, String> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, address) = spawn(name, server, any, "0s")?;
-        Ok(Backend { name, server, address, child: Mutex::new(child), killed: Mutex::default() })
+        let (child, address) = spawn([name, server, pace], any, "0s")?;
+        Ok(Backend { name, server, address, pace, child: Mutex::new(child), killed: Mutex::default() })
     }
 
     /// SIGKILL: what it was answering is cut.
@@ -40,7 +42,7 @@ impl Backend {
 
     /// Starts it again at its address, cold.
     pub(crate) fn start_again(&self, loading: &str) -> Result<(), String> {
-        let (child, _) = spawn(self.name, self.server, self.address, loading)?;
+        let (child, _) = spawn([self.name, self.server, self.pace], self.address, loading)?;
         *self.child.lock() = child;
         Ok(())
     }
@@ -83,10 +85,10 @@ impl Drop for Backend {
 }
 
 /// Starts one and waits until it says where it listens.
-fn spawn(name: &str, server: &str, address: SocketAddr, loading: &str) -> Result<(Child, SocketAddr), String> {
+fn spawn([name, server, pace]: [&str; 3], address: SocketAddr, loading: &str) -> Result<(Child, SocketAddr), String> {
     let mut command = Command::new(BINARY);
     command.args(["sim", "--name", name, "--server", server, "--loading", loading, "--listen", &address.to_string()]);
-    command.args(["--slots", "512", "--prefill-rate", "2000000", "--decode-rate", "50", "--prompt-tokens-details"]);
+    command.args(["--slots", "4096", "--prefill-rate", "2000000", "--decode-rate", pace, "--prompt-tokens-details"]);
     let failed = |error: std::io::Error| format!("ingle sim: {error}");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut line = String::new();

@@ -172,7 +172,7 @@ impl Gateway {
     }
 
     /// The first process is a child of ours; the kernel keeps it until somebody asks for it.
-    fn reap(&self) {
+    pub(crate) fn reap(&self) {
         let _ = self.child.lock().try_wait();
     }
 }

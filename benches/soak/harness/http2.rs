@@ -111,6 +111,10 @@ impl Connection {
         if let Some(session) = session {
             request = request.header("X-Session-Id", session);
         }
+        // Without its length a large body can't be sent again when a backend dies (docs/failure-modes.md).
+        if body.len() > SMALL || body.len() % 2 == 0 {
+            request = request.header("Content-Length", body.len());
+        }
         let request = request.body(()).map_err(|error| Failure::Broken(Broken::early(error.to_string())))?;
         // Before it is sent: whatever the connection died of, nobody has begun with it.
         let mut requests = self.requests.clone().ready().await.map_err(|_| Failure::NotTaken)?;
@@ -145,5 +149,7 @@ impl Drop for Connection {
     }
 }
 
+/// A body that the gateway holds whatever is known of its length.
+const SMALL: usize = 40 * 1024;
 /// After so many requests a client goes on with another connection.
 const REQUESTS: usize = 2_000;

@@ -55,7 +55,7 @@ use world::World;
 pub(crate) async fn soak(options: &Options) -> Result<Report, String> {
     process::raise_file_limit();
     let backends: Vec<_> =
-        BACKENDS.iter().map(|(name, server)| Backend::start(name, server)).collect::<Result<_, _>>()?;
+        BACKENDS.iter().map(|(name, server)| Backend::start(name, server, PACE)).collect::<Result<_, _>>()?;
     let gateway = Arc::new(Gateway::start(&config::first(&backends)).await?);
     let world = Arc::new(World::new(gateway.address, backends, options.seed));
     for backend in &world.backends[..config::ALWAYS] {
@@ -121,6 +121,8 @@ fn begin(world: &Arc<World>, clients: &mut JoinSet<()>, options: &Options) {
 /// Names, and which server each imitates.
 const BACKENDS: [(&str, &str); 5] =
     [("a", "llama_server"), ("b", "vllm"), ("c", "llama_server"), ("d", "vllm"), ("e", "llama_server")];
+/// Tokens per second of each stream.
+const PACE: &str = "50";
 /// Clients of each kind.
 const SHORT: usize = 48;
 const HTTP2_SHORT: usize = 24;

@@ -82,6 +82,8 @@ impl Operator {
         // These two are in every config.
         let backend = &self.world.backends[rng.usize(..config::ALWAYS)];
         let name = backend.name;
+        // Of what a former process still has there, the one that serves does not know.
+        self.gateway.until_former_ended().await?;
         self.gateway.post(&format!("/backends/{name}/drain")).await?;
         self.gateway
             .until("a drained backend has no requests", async || {

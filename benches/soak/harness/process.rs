@@ -1,5 +1,7 @@
 //! What the kernel says of a process.
 
+use std::time::Duration;
+
 use rustix::process::Pid;
 
 /// What a process holds at one moment.
@@ -7,6 +9,8 @@ use rustix::process::Pid;
 pub(crate) struct Holds {
     /// Resident memory, in MB.
     pub(crate) rss: f64,
+    /// The most that it ever was.
+    pub(crate) peak: f64,
     /// The part of it that is no file: heap and stacks.
     pub(crate) anonymous: f64,
     pub(crate) descriptors: usize,
@@ -23,10 +27,21 @@ pub(crate) fn holds(pid: Pid) -> Option<Holds> {
     };
     Some(Holds {
         rss: number("VmRSS")? * KIB_IN_MB,
+        peak: number("VmHWM")? * KIB_IN_MB,
         anonymous: number("RssAnon")? * KIB_IN_MB,
         descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count(),
         threads: number("Threads")? as usize,
     })
+}
+
+/// CPU time so far. `schedstat` counts nanoseconds for each thread, and forgets those that have ended.
+pub(crate) fn cpu(pid: Pid) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).ok()?;
+    let nanos = threads.flatten().filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Some(Duration::from_nanos(nanos.sum()))
 }
 
 /// Whether there is such a process, and it runs. One that nobody waits for is not running.
@@ -35,13 +50,13 @@ pub(crate) fn alive(pid: Pid) -> bool {
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Connections to this port of 127.0.0.0/8 that are established, as the kernel sees them.
+/// Connections to this port of 127.0.0.1 that are established, as the kernel sees them.
 pub(crate) fn connections(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let local = format!(":{port:04X}");
+    let local = format!("0100007F:{port:04X}");
     let established = |line: &&str| {
         let mut columns = line.split_whitespace().skip(1);
-        columns.next().is_some_and(|address| address.ends_with(&local)) && columns.nth(1) == Some("01")
+        columns.next().is_some_and(|address| address == local) && columns.nth(1) == Some("01")
     };
     table.lines().filter(established).count()
 }

@@ -33,7 +33,7 @@ impl Rest {
             return Err(format!("{why}: {:?}", held().await?));
         }
         // Connections to backends that nobody uses are closed after `keep_alive`.
-        let quiet = tokio::time::Instant::now() + KEEP_ALIVE * 2;
+        let quiet = tokio::time::Instant::now() + KEEP_ALIVE + SECOND;
         let mut rest = Rest { descriptors: usize::MAX, threads: 0 };
         while tokio::time::Instant::now() < quiet {
             let holds = process::holds(gateway.pid()).ok_or("the gateway is gone")?;
@@ -45,5 +45,6 @@ impl Rest {
 }
 
 const TOTALS: [&str; 3] = ["connections", "requests_in_flight", "held_body_bytes"];
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 /// The default of `timeouts.keep_alive`.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(4);

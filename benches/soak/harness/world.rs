@@ -62,7 +62,8 @@ impl World {
             },
             Ok(answer) => {
                 let body = String::from_utf8_lossy(&answer.body).into_owned();
-                tally.fail(format!("{kind:?}: {} from {:?}: {body}", answer.status, answer.backend));
+                let (status, backend, sent) = (answer.status, answer.backend, ask.body.len());
+                tally.fail(format!("{kind:?} of {sent} bytes: {status} from {backend:?}: {body}"));
             }
             Err(broken) => match self.explains(&broken, begun) {
                 Some(why) => *tally.explained.entry(why).or_default() += 1,
