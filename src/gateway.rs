@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use bounds::Open;
 pub use orders::{Order, Orders};
@@ -57,6 +57,7 @@ pub struct Gateway {
     past: Past,
     reloaded: watch::Sender<()>,
     probed: AtomicBool,
+    first_probes: Notify,
     leaving: AtomicU8,
 }
 
@@ -119,6 +120,7 @@ impl Gateway {
             past: Past::default(),
             reloaded: watch::Sender::new(()),
             probed: AtomicBool::new(false),
+            first_probes: Notify::new(),
             leaving: AtomicU8::new(0),
         }))
     }
@@ -183,6 +185,15 @@ impl Gateway {
     /// The first round of probes is over.
     pub fn set_probed(&self) {
         self.probed.store(true, Ordering::Relaxed);
+        self.first_probes.notify_waiters();
+    }
+
+    /// Waits until the first round of probes is over.
+    pub async fn until_probed(&self) {
+        let told = self.first_probes.notified();
+        if !self.probed() {
+            told.await;
+        }
     }
 
     /// Whether the gateway takes nothing new and ends as soon as its last request has.
