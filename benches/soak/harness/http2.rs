@@ -112,7 +112,7 @@ impl Connection {
             request = request.header("X-Session-Id", session);
         }
         // Without its length a large body can't be sent again when a backend dies (docs/failure-modes.md).
-        if body.len() > SMALL || body.len() % 2 == 0 {
+        if body.len() > SMALL || body.len().is_multiple_of(2) {
             request = request.header("Content-Length", body.len());
         }
         let request = request.body(()).map_err(|error| Failure::Broken(Broken::early(error.to_string())))?;

@@ -6,7 +6,7 @@ use crate::frames::{
 };
 use crate::protocol::Must::{Acknowledge, Data, Either, End, Pong, Reset, Serve};
 use crate::protocol::Step::{Send, Wait};
-use crate::protocol::{Case, Must, Step};
+use crate::protocol::{Case, Must};
 
 /// Sends frames on a new connection, after the preface.
 pub(crate) fn one(section: &'static str, name: &'static str, frames: &[&[u8]], must: Must) -> Case {
