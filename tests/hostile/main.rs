@@ -13,6 +13,7 @@ mod fuzz;
 mod grammar;
 mod h2c;
 mod judge;
+mod protocol;
 mod session;
 mod slow;
 mod strict;
