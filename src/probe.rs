@@ -21,7 +21,7 @@ use crate::clock::Jitter;
 use crate::config::{self, Origin, ProbeKind};
 use crate::core::{Millis, Observation};
 use crate::gateway::Gateway;
-use crate::link::{Link, describe as in_words};
+use crate::link::{Link, describe as in_words, is_ours};
 use crate::snapshot::Snapshot;
 
 /// The probing of all backends. It ends when this drops.
@@ -137,6 +137,11 @@ impl Probe {
                 tracing::debug!(backend = link.backend.name(), %error, "probe failed, but a stream is flowing");
                 return true;
             }
+            // That the gateway can't ask says nothing of the answer.
+            Err(error) if is_ours(&error) => {
+                tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or ports");
+                return true;
+            }
             Err(error) if is_loading(&error) => Observation::ProbeLoading,
             Err(error) => {
                 link.note_error(format!("probe: {}", describe(&error)));
@@ -151,7 +156,7 @@ impl Probe {
         let limit = self.settings.timeout;
         let asked = async {
             let address = resolved(link).await?;
-            let answer = self.check.ask(&self.gateway, link.address.origin(), address, limit).await;
+            let answer = self.check.ask(&self.gateway, link, address, limit).await;
             let Err(error) = answer else { return Ok(()) };
             if matches!(error.etype(), ErrorType::CustomCode(..)) {
                 return Err(error);
@@ -159,7 +164,7 @@ impl Probe {
             // A name may have several addresses, with nobody listening on some: `localhost` often has.
             link.address.failed(Some(address));
             match resolved(link).await? {
-                other if other != address => self.check.ask(&self.gateway, link.address.origin(), other, limit).await,
+                other if other != address => self.check.ask(&self.gateway, link, other, limit).await,
                 _ => Err(error),
             }
         };
@@ -198,17 +203,21 @@ impl Check {
     async fn ask(
         &mut self,
         gateway: &Gateway,
-        origin: &Origin,
+        link: &Link,
         address: SocketAddr,
         timeout: Duration,
     ) -> pingora::Result<()> {
-        let mut peer = gateway.certificates.peer(address, origin)?;
+        let mut peer = gateway.certificates.peer(address, link.address.origin())?;
         peer.options.connection_timeout = Some(timeout);
         peer.options.read_timeout = Some(timeout);
         match self {
             Check::Tcp(connector) => connector.get_stream(&peer).await.map(drop),
             Check::Http(check) => {
                 check.peer_template = peer;
+                match &*link.authorization.load() {
+                    Some(own) => check.req.insert_header("Authorization", own.as_ref())?,
+                    None => drop(check.req.remove_header("Authorization")),
+                }
                 check.check(&Target::new(&address.to_string())?).await
             }
         }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::core::budget::RetryBudget;
 use crate::core::hints::Move;
+use crate::core::rate::Rate;
 use crate::core::{Millis, Observation, Pool, Selection, State};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::watch::{Finished, Watch};
-use settings::{millis, settings, specs};
+use settings::{descriptors, millis, rate, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -27,6 +28,10 @@ pub struct Snapshot {
     pub budget: Arc<RetryBudget>,
     /// How long attempts may take.
     pub deadlines: Deadlines,
+    /// How often one client may ask, if that has a bound.
+    pub client_rate: Option<Rate>,
+    /// How many descriptors clients and their requests may have, as the system was when the config came into force.
+    pub descriptors: usize,
     /// What finished requests showed of how well affinity works.
     pub watch: Arc<Watch>,
 }
@@ -87,6 +92,8 @@ impl Snapshot {
                 idle: timeouts.idle.map(millis),
                 total: timeouts.total.map(millis),
             },
+            client_rate: config.limits.per_client.requests.map(rate),
+            descriptors: descriptors(&config),
             links,
             pool,
             config,

@@ -6,17 +6,21 @@ use serde_yaml::Value;
 
 use super::at::{At, Files};
 use super::check::{address, positive, session_header, size, within};
+use super::convert_access::{access, admin, in_the_clear};
 use super::convert_pool::pools;
 use super::convert_tls;
 use super::errors::ConfigError;
 use super::file::{
-    AdminSection, AffinitySection, File, LimitsSection, ListenerSection, ReloadSection, ShutdownSection, schema,
+    AffinitySection, File, LimitsSection, ListenerSection, PerClientSection, ReloadSection, ShutdownSection, schema,
 };
 use super::keys::Keys;
 use super::lenient::Lenient;
+use super::memory::OF_CONNECTION;
+use super::networks::networks;
 use super::node::{Node, Step};
+use super::units::{PerTime, Size};
 use super::written::Written;
-use super::{Admin, Affinity, Config, Limits, Listener, Reload, SessionHeader, Shutdown};
+use super::{Admin, Affinity, Config, Limits, Listener, PerClient, Reload, SessionHeader, Shutdown};
 
 const TIB: (u64, &str) = (1 << 40, "1024GiB");
 
@@ -32,6 +36,7 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>, files: Files<
     let admin = admin(file.admin, at);
     let affinity = at.section("affinity", file.affinity, affinity);
     let pools = pools(file.pools, at);
+    let access = at.section("access", file.access, access);
     let limits = at.section("limits", file.limits, limits);
     let reload = at.section("reload", file.reload, reload);
     let shutdown = at.section("shutdown", file.shutdown, shutdown);
@@ -41,12 +46,16 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>, files: Files<
     distinct_addresses(&listeners, at);
     apart(admin.as_ref().and_then(Option::as_ref), &listeners, at);
     let listeners: Option<Vec<Listener>> = listeners.into_iter().collect();
+    if let (Some(access), Some(listeners)) = (&access, &listeners) {
+        in_the_clear(access, listeners, at);
+    }
     let warnings = all.into_warnings();
     Some(Config {
         listeners: listeners?,
         admin: admin?,
         affinity: affinity?,
         pools: pools?,
+        access: access?,
         limits: limits?,
         reload: reload?,
         shutdown: shutdown?,
@@ -64,15 +73,8 @@ fn read(value: Value, root: &Node, problems: &mut Vec<ConfigError>) -> Option<Fi
 fn listener(file: ListenerSection, at: &mut At<'_>) -> Option<Listener> {
     let address = at.key("address", file.address, address);
     let tls = convert_tls::listener(file.tls, at);
-    Some(Listener { address: address?, tls: tls? })
-}
-
-/// `Some(None)` where the file has no admin listener.
-fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Option<Admin>> {
-    if file.is_absent() {
-        return Some(None);
-    }
-    at.section("admin", file, |file, at| Some(Some(Admin { address: at.key("address", file.address, address)? })))
+    let allow = networks("allow", file.allow, at);
+    Some(Listener { address: address?, tls: tls?, allow: allow? })
 }
 
 /// No two listeners can be bound to overlapping addresses.
@@ -87,7 +89,7 @@ fn distinct_addresses(listeners: &[Option<Listener>], at: &mut At<'_>) {
 }
 
 fn apart(admin: Option<&Admin>, listeners: &[Option<Listener>], at: &mut At<'_>) {
-    let Some(Admin { address }) = admin else { return };
+    let Some(Admin { address, .. }) = admin else { return };
     if let Some(first) = taken_by(*address, listeners) {
         let message =
             format!("`{address}` is taken by listeners[{first}]: the admin listener needs an address of its own");
@@ -153,13 +155,48 @@ fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
     let memory_for_retry_bodies = at.key("memory_for_retry_bodies", file.memory_for_retry_bodies, size((0, "0B"), TIB));
     let max_connections = at.key("max_connections", file.max_connections, within(1..=1_000_000));
     let header_timeout = at.key("header_timeout", file.header_timeout, positive);
+    let memory = at.key("memory", file.memory, memory);
+    let per_client = at.section("per_client", file.per_client, per_client);
+    if let (Some(Some(memory)), Some(connections)) = (memory, max_connections) {
+        fits(memory, connections, at);
+    }
     Some(Limits {
         max_body: max_body?,
         max_header_bytes: max_header_bytes?,
         memory_for_retry_bodies: memory_for_retry_bodies?,
         max_connections: max_connections?,
         header_timeout: header_timeout?,
+        memory: memory?,
+        per_client: per_client?,
     })
+}
+
+/// A ceiling that lets nobody in is a mistake.
+fn memory(Size(bytes): Size) -> Result<Option<usize>, String> {
+    match bytes {
+        0 => Ok(None),
+        _ => size((1 << 20, "1MiB"), TIB)(Size(bytes))
+            .map(Some)
+            .map_err(|message| format!("{message}; `0B` turns it off")),
+    }
+}
+
+/// Both bounds hold, but only the smaller one will ever be met.
+fn fits(memory: usize, connections: usize, at: &mut At<'_>) {
+    let most = memory / OF_CONNECTION;
+    if connections > most {
+        let message = format!("is more than `limits.memory` has room for: {most} connections without a request");
+        at.warn(&[Step::Key("max_connections".into())], message);
+    }
+}
+
+fn per_client(file: PerClientSection, at: &mut At<'_>) -> Option<PerClient> {
+    let max_connections = at.key("max_connections", file.max_connections, |count| match count {
+        0 => Ok(None),
+        count => within(0..=1_000_000)(count).map(Some),
+    });
+    let requests = at.key("requests", file.requests, |PerTime(rate)| Ok(rate));
+    Some(PerClient { max_connections: max_connections?, requests: requests? })
 }
 
 fn reload(file: ReloadSection, at: &mut At<'_>) -> Option<Reload> {

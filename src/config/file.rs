@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lenient::Lenient;
 use super::overload::MOST_REQUESTS;
-use super::units::{Share, Size, Span};
+use super::units::{PerTime, Share, Size, Span};
 use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
 
 pub(super) use super::file_tls::{CertificateSection, ListenerTlsSection, UpstreamTlsSection};
@@ -40,6 +40,8 @@ pub(super) struct File {
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 1))]
     pub(super) pools: List<PoolSection>,
+    /// Who may send requests, and whose word is taken for who they are.
+    pub(super) access: Lenient<AccessSection>,
     /// Bounds on what clients may use.
     pub(super) limits: Lenient<LimitsSection>,
     /// How a changed file comes into force.
@@ -61,6 +63,10 @@ pub(super) struct ListenerSection {
     /// TLS for all connections of this listener. Absent: none (HTTP/1.1 and h2c).
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) tls: Lenient<ListenerTlsSection>,
+    /// Who may connect: ranges (CIDR) and addresses. Absent: everybody.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub(super) allow: List<String>,
 }
 
 /// The admin listener.
@@ -68,9 +74,16 @@ pub(super) struct ListenerSection {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Admin", extend("required" = ["address"]))]
 pub(super) struct AdminSection {
-    /// IP:PORT to bind, such as 127.0.0.1:9180; never a traffic listener's.
+    /// IP:PORT to bind, such as 127.0.0.1:9180; never a traffic listener's. Another than a loopback address needs keys.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) address: Lenient<String>,
+    /// Who may connect: ranges (CIDR) and addresses. Absent: everybody.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub(super) allow: List<String>,
+    /// File of the keys that are asked for, by name and hash. Absent: none.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) keys_file: Lenient<String>,
 }
 
 /// How sessions are recognised and placed.
@@ -256,6 +269,22 @@ pub(super) struct BackendSection {
     pub(super) server: Lenient<ServerKind>,
     /// Takes no new sessions from the start.
     pub(super) draining: Lenient<bool>,
+    /// File of the API key that it wants, in place of the clients'. Absent: clients bring their own.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) api_key_file: Lenient<String>,
+}
+
+/// Who may send requests, and whose word is taken for who they are.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Access")]
+pub(super) struct AccessSection {
+    /// File of API keys, by name and hash, with limits for each. Absent: nobody is asked for a key.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) keys_file: Lenient<String>,
+    /// The proxies in front whose X-Forwarded headers are believed: ranges (CIDR) and addresses.
+    #[schemars(length(max = 1024))]
+    pub(super) trusted_proxies: List<String>,
 }
 
 /// Bounds on what clients may use.
@@ -274,6 +303,22 @@ pub(super) struct LimitsSection {
     pub(super) max_connections: Lenient<u64>,
     /// From accept to the end of the request head, and between keep-alive requests; not 0s.
     pub(super) header_timeout: Lenient<Span>,
+    /// What connections, requests and held bodies may take together, as the gateway counts it: at least 1MiB; 0B is off.
+    pub(super) memory: Lenient<Size>,
+    /// What one client may use: an IPv4 address, or a /64 of IPv6.
+    pub(super) per_client: Lenient<PerClientSection>,
+}
+
+/// What one client may use: an IPv4 address, or a /64 of IPv6.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "PerClient")]
+pub(super) struct PerClientSection {
+    /// The most connections of one client at once; 0 is off.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(super) max_connections: Lenient<u64>,
+    /// How many requests one client may begin; 0/s is off.
+    pub(super) requests: Lenient<PerTime>,
 }
 
 /// How a changed file comes into force.

@@ -111,7 +111,7 @@ fn listeners_and_admin() {
             "19: admin.address: `127.0.0.1:80` is taken by listeners[0]: the admin listener needs an address of its own",
         ),
         (
-            "admin: { address: 0.0.0.0:80 }",
+            "admin: { address: 0.0.0.0:80, keys_file: k }",
             "19: admin.address: `0.0.0.0:80` is taken by listeners[0]: the admin listener needs an address of its own",
         ),
     ]);
@@ -208,6 +208,7 @@ fn durations_sizes_shares() {
         ("limits: { max_connections: 0 }", "28: limits.max_connections: 0 is not from 1 to 1000000"),
         ("limits: { header_timeout: 0s }", "27: limits.header_timeout: may not be zero"),
     ]);
+    limits_of_memory_and_of_clients();
     in_the_pool(&[
         (
             "retry: { budget: 20 }",
@@ -220,6 +221,48 @@ fn durations_sizes_shares() {
         ("retry: { budget: 101% }", "22: pools[0].retry.budget: `101%` is over `100%`"),
         ("retry: { max_body: 2GiB }", "24: pools[0].retry.max_body: must be from 0B to 1GiB"),
     ]);
+}
+
+fn limits_of_memory_and_of_clients() {
+    at_the_top(&[
+        ("limits: { memory: 1000KiB }", "19: limits.memory: must be from 1MiB to 1024GiB; `0B` turns it off"),
+        (
+            "limits: { memory: 0 }",
+            "19: limits.memory: `0` has no unit: write a whole number and B, KiB, MiB or GiB, such as `64KiB`, `4MiB`",
+        ),
+        ("limits: { per_client: 5 }", "23: limits.per_client: must be a map of keys, not `5`"),
+        (
+            "limits: { per_client: { requests: 5 } }",
+            "35: limits.per_client.requests: `5` has no unit: write a whole number and /s, /min or /h, such as `100/s`, `600/min`",
+        ),
+        (
+            "limits: { per_client: { requests: 0/d } }",
+            "35: limits.per_client.requests: `0/d` is not a rate: write a whole number and /s, /min or /h, such as `100/s`, `600/min`",
+        ),
+        (
+            "limits: { per_client: { max_connections: 1000001 } }",
+            "42: limits.per_client.max_connections: 1000001 is not from 0 to 1000000",
+        ),
+        (
+            "limits: { per_client: { rate: 5/s } }",
+            "25: limits.per_client.rate: unknown key; this section has `max_connections`, `requests`",
+        ),
+    ]);
+    let limits = |keys: &str| {
+        let config = Config::parse(&format!("{LISTENERS}{POOLS}limits: {{ {keys} }}\n"), "f").unwrap();
+        (config.limits, config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (on, silent) = limits("memory: 1GiB, per_client: { max_connections: 3, requests: 600/min }");
+    let rate = on.per_client.requests.map(|rate| (rate.count.get(), rate.period.as_secs()));
+    assert_eq!((on.memory, on.per_client.max_connections, rate), (Some(1 << 30), Some(3), Some((600, 60))));
+    assert!(silent.is_empty(), "{silent:?}");
+    let (off, silent) = limits("memory: 0B, max_connections: 1000000");
+    assert_eq!((off.memory, off.per_client.max_connections, off.per_client.requests), (None, None, None));
+    assert!(silent.is_empty(), "{silent:?}");
+    let (_, warned) = limits("memory: 1MiB, max_connections: 100000");
+    let room = (1 << 20) / super::memory::OF_CONNECTION;
+    let message = format!("is more than `limits.memory` has room for: {room} connections without a request");
+    assert_eq!(warned, [format!("3:42: limits.max_connections: {message}")]);
 }
 
 #[test]

@@ -14,7 +14,10 @@
 //! - [`displaced`]: the sessions that are away from home;
 //! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
+//! - [`retry`]: whose fault a failure was, and whether the request is sent again;
 //! - [`budget`]: how many retries the moment allows;
+//! - [`rate`]: how often somebody may do something;
+//! - [`clients`]: what each client uses;
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`signals`]: what a backend says of its own load;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response;
@@ -28,13 +31,16 @@
 
 pub mod backend;
 pub mod budget;
+pub mod clients;
 pub mod displaced;
 pub mod hash;
 pub mod health;
 pub mod heavy;
 pub mod hints;
 pub mod pool;
+pub mod rate;
 mod recent;
+pub mod retry;
 pub mod round_robin;
 pub mod savings;
 pub mod session;

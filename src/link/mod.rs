@@ -5,12 +5,14 @@
 
 mod address;
 mod attempts;
+mod lack;
 mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::{Error, ErrorType};
@@ -18,6 +20,7 @@ use tokio::sync::watch;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
+pub use lack::is_ours;
 pub use queue::{Place, Queue, Seat};
 
 use crate::config;
@@ -40,6 +43,8 @@ pub struct Link {
     pub queue: Arc<Queue>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
+    /// What it wants as `Authorization`, in place of the clients' own; `None`: nothing.
+    pub authorization: ArcSwapOption<HeaderValue>,
     last_error: Mutex<Option<LastError>>,
     fresh: AtomicU64,
 }
@@ -64,6 +69,7 @@ impl Link {
             returns: watch::Sender::new(0),
             queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
+            authorization: ArcSwapOption::empty(),
             last_error: Mutex::default(),
             fresh: AtomicU64::new(0),
             backend,

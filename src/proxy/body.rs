@@ -19,9 +19,8 @@ use super::ctx::Ctx;
 use super::errors::{Refusal, Refused};
 use super::reframe;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::core::Millis;
-use crate::gateway::Share;
+use crate::gauge::Share;
 
 /// A request's body.
 pub(super) enum Body {
@@ -55,7 +54,7 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
     // Of an unknown length, more is taken as it comes.
     let wanted = length.map_or(REPLAYED_BY_PINGORA, |length| usize::try_from(length).unwrap_or(usize::MAX));
     let memory = match wanted <= ctx.snapshot.config.pool().retry.max_body.max(1) {
-        true => ctx.gateway().bodies.take(wanted, limits.memory_for_retry_bodies),
+        true => held(ctx, wanted),
         false => None,
     };
     let Some(memory) = memory else {
@@ -70,13 +69,19 @@ pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Ref
     ctx.body = match length {
         Some(length) if wanted > REPLAYED_BY_PINGORA => read_large(session, length, memory, &mut pace).await?,
         Some(_) => read_small(session, memory, &mut pace).await?,
-        None => read_unknown(session, &ctx.snapshot.config, memory, &mut pace).await?,
+        None => read_unknown(session, ctx, memory, &mut pace).await?,
     };
     let received = reframe::received(session);
     if ctx.body.is_complete() {
         ctx.bytes = received;
     }
     if received > limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
+}
+
+/// Memory for a body, if the bound of bodies and that of everything have room for it.
+fn held(ctx: &Ctx, bytes: usize) -> Option<Share> {
+    let (gateway, limits) = (ctx.gateway(), &ctx.snapshot.config.limits);
+    gateway.bodies.take(bytes, limits.memory_for_retry_bodies).filter(|_| gateway.has_memory(limits))
 }
 
 async fn read_small(session: &mut Session, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
@@ -103,13 +108,9 @@ async fn read_large(session: &mut Session, length: u64, memory: Share, pace: &mu
 
 /// A body of unknown length. Over HTTP/1.1 it is read to its end, as far as bodies are held; over HTTP/2, where its
 /// length cannot be declared afterwards, until Pingora's buffer is nearly full.
-async fn read_unknown(
-    session: &mut Session,
-    config: &Config,
-    mut memory: Share,
-    pace: &mut Pace,
-) -> Result<Body, Refused> {
+async fn read_unknown(session: &mut Session, ctx: &Ctx, mut memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
     session.as_downstream_mut().enable_retry_buffering();
+    let (gateway, config) = (ctx.gateway(), &ctx.snapshot.config);
     let limits = &config.limits;
     let most = if session.is_http2() { UNKNOWN_READ_AHEAD - 1 } else { config.pool().retry.max_body };
     let most = most.min(usize::try_from(limits.max_body).unwrap_or(usize::MAX));
@@ -120,7 +121,8 @@ async fn read_unknown(
         bytes.extend_from_slice(&piece);
         let more = bytes.len().saturating_sub(accounted);
         accounted += more;
-        if bytes.len() > most || more > 0 && !memory.grow(more, limits.memory_for_retry_bodies) {
+        let fits = more == 0 || memory.grow(more, limits.memory_for_retry_bodies) && gateway.has_memory(limits);
+        if bytes.len() > most || !fits {
             break;
         }
     }

@@ -21,12 +21,15 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::{HttpProxy, Session, http_proxy};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use super::{Proxy, handshake, http2};
+use super::{Proxy, handshake, http2, limits};
+use crate::access;
 use crate::certificates::{Meeting, NO_AUTHORITIES};
-use crate::gateway::{Gateway, Share};
+use crate::core::clients::ClientId;
+use crate::gateway::{Gateway, Open};
+use crate::gauge::Gauge;
+use crate::metrics::Shed;
 
 /// The application behind a traffic listener. Its clones share everything.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub struct Connections {
     /// The listener's address in the config, which may leave the port to the system.
     listener: SocketAddr,
     proxy: Arc<HttpProxy<Proxy>>,
+    /// Connections that are just told that there is no room.
+    turned_away: Gauge,
 }
 
 impl Connections {
@@ -43,18 +48,44 @@ impl Connections {
     pub fn new(gateway: Arc<Gateway>) -> Connections {
         let conf = ServerConf {
             max_retries: MAX_TRIES,
-            upstream_keepalive_pool_size: IDLE_UPSTREAM,
+            upstream_keepalive_pool_size: idle_upstream(&gateway),
             ca_file: Some(NO_AUTHORITIES.to_owned()),
             ..ServerConf::default()
         };
         let proxy = http_proxy(&Arc::new(conf), Proxy::new(Arc::clone(&gateway)));
-        Connections { listener: SocketAddr::from(([0, 0, 0, 0], 0)), proxy: Arc::new(proxy), gateway }
+        let turned_away = Gauge::default();
+        Connections { listener: SocketAddr::from(([0, 0, 0, 0], 0)), proxy: Arc::new(proxy), gateway, turned_away }
     }
 
     /// The application of the listener with this address in the config.
     #[must_use]
     pub fn on(&self, listener: SocketAddr) -> Connections {
         Connections { listener, ..self.clone() }
+    }
+
+    /// Whether who connected may come to this listener; who may not is told nothing. What the last connection of a
+    /// listener that is gone would have been allowed, nobody knows any more.
+    fn allows(&self, stream: &Stream) -> bool {
+        let snapshot = self.gateway.snapshot.load();
+        let listener = snapshot.config.listeners.iter().find(|listener| listener.address == self.listener);
+        listener.is_some_and(|listener| access::may_come(listener.allow.as_ref(), stream))
+    }
+
+    /// Whose connection it is, to `limits.per_client`; nobody's, if a proxy brings it that has many clients.
+    fn owner(&self, stream: &Stream) -> Option<ClientId> {
+        let peer = access::peer(stream)?;
+        let proxies = &self.gateway.snapshot.load().config.access.trusted_proxies;
+        (proxies.is_empty() || !proxies.contains(peer)).then(|| limits::id(peer))
+    }
+
+    /// Turns a connection away, and tells its client why where that is cheap: over TLS it would cost a handshake.
+    async fn refuse(&self, stream: Stream, meeting: &Meeting, shed: Shed) {
+        self.gateway.metrics.limits.shed(shed);
+        if let Meeting::Plain = meeting
+            && let Some(_told) = self.turned_away.take(1, limits::MOST_TURNED_AWAY)
+        {
+            limits::turn_away(stream, shed).await;
+        }
     }
 
     /// Closes HTTP/1.1 connections that have no request, those that come to have none too.
@@ -66,17 +97,29 @@ impl Connections {
 #[async_trait]
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let limits = self.gateway.snapshot.load().config.limits.clone();
+        if !self.allows(&stream) {
+            self.gateway.metrics.limits.address.inc();
+            tracing::debug!(listener = %self.listener, "closed: its address may not come here");
+            return None;
+        }
         let meeting = self.gateway.certificates.meeting(self.listener);
-        let Some(open) = self.gateway.connections.take(1, limits.max_connections) else {
-            // Over TLS it would cost a handshake to say so.
-            return if let Meeting::Plain = meeting { turn_away(stream).await } else { None };
+        let open = match self.gateway.connect(self.owner(&stream)) {
+            Ok(open) => open,
+            Err(shed) => {
+                self.refuse(stream, &meeting, shed).await;
+                return None;
+            }
         };
+        let limits = self.gateway.snapshot.load().config.limits.clone();
         let connection = Arc::new(Connection::new(&self.gateway, open));
         let begun = handshake::begin(stream, meeting);
         let (stream, http2) = timeout(limits.header_timeout, begun).await.ok()??;
         if http2 {
-            let _open = self.gateway.http2.take(1, usize::MAX);
+            let _counted = self.gateway.http2.take(1, usize::MAX);
+            if !self.gateway.has_memory(&limits) {
+                self.gateway.metrics.limits.shed(Shed::Memory);
+                return None;
+            }
             http2::serve(Arc::clone(&self.proxy), stream, &limits, shutdown).await;
             return None;
         }
@@ -120,11 +163,11 @@ struct Connection {
     idle_since: AtomicU64,
     /// Told when the response under way was cut.
     cut: Arc<Notify>,
-    _open: Share,
+    _open: Open,
 }
 
 impl Connection {
-    fn new(gateway: &Arc<Gateway>, open: Share) -> Connection {
+    fn new(gateway: &Arc<Gateway>, open: Open) -> Connection {
         Connection {
             idle_since: AtomicU64::new(gateway.clock.now()),
             client: OnceLock::new(),
@@ -202,19 +245,12 @@ impl Drop for Busy {
     }
 }
 
-/// Too many connections: says so, and closes. What the client has sent is read first: a connection that is closed with
-/// bytes unread is reset, and a reset may overtake the answer.
-async fn turn_away(mut stream: Stream) -> Option<Stream> {
-    let answer = async {
-        let _ = timeout(GLANCE, stream.read(&mut [0; 4096])).await;
-        stream.write_all(TOO_MANY).await
-    };
-    let _ = timeout(Duration::from_secs(1), answer).await;
-    None
+/// Idle connections to backends that are kept, for each of Pingora's threads: few where there are few descriptors.
+fn idle_upstream(gateway: &Gateway) -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    (gateway.snapshot.load().descriptors / IDLE_PART / threads).clamp(1, IDLE_UPSTREAM)
 }
 
-/// How long a client that is turned away is listened to.
-pub(super) const GLANCE: Duration = Duration::from_millis(100);
 /// A request that was cut ends at once, or after its client was listened to for a second.
 const END_OF_A_CUT: Duration = Duration::from_secs(2);
 /// Seconds that Pingora gives the first head of a connection; ours are fewer.
@@ -222,8 +258,7 @@ const FIRST_HEAD: u64 = 60;
 const BUSY: u64 = u64::MAX;
 /// Of one request: every attempt may begin with a connection that turns out to be stale.
 const MAX_TRIES: usize = 2 * crate::core::pool::MAX_ATTEMPTS;
-/// Idle connections to backends that are kept, for each of Pingora's threads.
+/// One descriptor in so many; `snapshot/settings.rs` leaves room for them.
+const IDLE_PART: usize = 16;
+/// Enough for a fleet of backends, on each thread.
 const IDLE_UPSTREAM: usize = 1024;
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n\
-Content-Length: 124\r\nConnection: close\r\n\r\n\
-{\"error\":{\"message\":\"The gateway has too many connections; try again.\",\"type\":\"server_error\",\"code\":\"too_many_connections\"}}";

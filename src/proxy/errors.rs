@@ -1,5 +1,7 @@
 //! The gateway's own answers: OpenAI-style JSON, so that every client library can read them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -11,7 +13,7 @@ use super::attempt::{FULL, NO_BACKEND};
 use super::body::BODY_TOO_LARGE;
 use super::ctx::Ctx;
 use super::retry;
-use crate::link::Cut;
+use crate::link::{self, Cut};
 
 /// An answer that the gateway gives by itself.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,8 @@ pub(super) struct Refusal {
 pub(super) enum Refused {
     /// The gateway answers.
     Answer(Refusal),
+    /// The gateway answers, and says when to come again.
+    Later(Refusal, Duration),
     /// Pingora says what went wrong.
     Failed(Box<Error>),
 }
@@ -62,6 +66,38 @@ impl Refusal {
         code: "body_too_large",
         message: "The request's body is larger than this gateway accepts (limits.max_body).",
     };
+    pub(super) const NO_KEY: Refusal = Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        code: "invalid_api_key",
+        message: "This gateway wants an API key: Authorization: Bearer KEY.",
+    };
+    pub(super) const UNKNOWN_KEY: Refusal =
+        Refusal { status: StatusCode::UNAUTHORIZED, code: "invalid_api_key", message: "This API key is not known." };
+    pub(super) const RATE_OF_KEY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "rate_limit_exceeded",
+        message: "This API key has had as many requests as it may have in this time; try again later.",
+    };
+    pub(super) const TOO_MANY_OF_KEY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many_requests",
+        message: "This API key has as many requests under way as it may have; try again when one has ended.",
+    };
+    pub(super) const TOO_OFTEN: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "rate_limit_exceeded",
+        message: "Too many requests come from this address in this time (limits.per_client.requests); try again later.",
+    };
+    pub(super) const NO_MEMORY: Refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "overloaded",
+        message: "The gateway has as much to hold as it may (limits.memory); try again.",
+    };
+    pub(super) const NO_DESCRIPTORS: Refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "overloaded",
+        message: "The gateway has as many connections as its system lets it have; try again.",
+    };
     pub(super) const SLOW_BODY: Refusal = Refusal {
         status: StatusCode::REQUEST_TIMEOUT,
         code: "slow_client",
@@ -98,7 +134,12 @@ impl Refusal {
         Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal_error", message: "The gateway failed." };
 
     fn body(self) -> Bytes {
-        let kind = if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
         json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
     }
 }
@@ -119,6 +160,11 @@ impl From<Box<Error>> for Refused {
 pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refused) -> Result<bool> {
     match refused {
         Refused::Answer(refusal) => respond(session, ctx, refusal, None).await.map(|()| true),
+        Refused::Later(refusal, wait) => {
+            // Whole seconds (RFC 9110, section 10.2.3), never too few.
+            let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
+            respond_and_keep(session, ctx, refusal, HeaderValue::from_str(&seconds).ok()).await.map(|()| true)
+        }
         Refused::Failed(error) => Err(error),
     }
 }
@@ -150,6 +196,7 @@ fn refusal_for(ctx: &Ctx, e: &Error) -> Option<Refusal> {
         ) => None,
         (ErrorSource::Downstream, ErrorType::H2Error | ErrorType::ConnectError) => None,
         (ErrorSource::Downstream, _) => Some(Refusal::MALFORMED),
+        _ if link::is_ours(e) => Some(Refusal::NO_DESCRIPTORS),
         (ErrorSource::Upstream, kind) => Some(upstream_refusal(ctx, kind)),
         (_, kind) if *kind == FULL => Some(Refusal::OVERLOADED),
         (_, kind) if *kind == NO_BACKEND => Some(Refusal::NONE_AVAILABLE),
@@ -174,19 +221,56 @@ async fn respond(
     refusal: Refusal,
     retry_after: Option<HeaderValue>,
 ) -> Result<()> {
+    let (mut head, body) = written(session, ctx, refusal, retry_after)?;
+    head.insert_header(header::CONNECTION, "close")?;
+    session.as_downstream_mut().write_error_response(head, body).await?;
+    linger(session).await;
+    Ok(())
+}
+
+/// [`respond`], but the client keeps its connection if its request is over: it did nothing wrong, and to come again it would
+/// need another one.
+async fn respond_and_keep(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+    retry_after: Option<HeaderValue>,
+) -> Result<()> {
+    let small = !ctx.form.chunked && ctx.form.length.unwrap_or(0) <= WORTH_READING && !ctx.form.expects_continue;
+    let over = session.as_downstream_mut().is_body_empty()
+        || small && {
+            linger(session).await;
+            session.as_downstream_mut().is_body_done()
+        };
+    if !over {
+        return respond(session, ctx, refusal, retry_after).await;
+    }
+    let (head, body) = written(session, ctx, refusal, retry_after)?;
+    let downstream = session.as_downstream_mut();
+    downstream.write_response_header(Box::new(head)).await?;
+    if body.is_empty() { downstream.finish_body().await } else { downstream.write_response_body(body, true).await }
+}
+
+/// The head and the body of an answer, which counts from now on.
+fn written(
+    session: &Session,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+    retry_after: Option<HeaderValue>,
+) -> Result<(ResponseHeader, Bytes)> {
     ctx.record.answer(refusal.status.as_u16(), refusal.code);
     let body = refusal.body();
     let mut head = ResponseHeader::build(refusal.status, Some(4))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header(header::CONNECTION, "close")?;
     if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         head.insert_header(header::RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static(RETRY_AFTER)))?;
     }
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        head.insert_header("WWW-Authenticate", "Bearer")?;
+    }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
-    session.as_downstream_mut().write_error_response(head, body).await?;
-    linger(session).await;
-    Ok(())
+    Ok((head, body))
 }
 
 /// Reads what the client is still sending, for a moment: a connection that is closed with bytes unread is reset, and
@@ -201,4 +285,6 @@ async fn linger(session: &mut Session) {
 
 /// Seconds after which a client may try again: the default interval of probes.
 const RETRY_AFTER: &str = "2";
-const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a body that are read so that its connection can be kept.
+const WORTH_READING: u64 = 64 << 10;

@@ -5,7 +5,7 @@ use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Ssl, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connections::GLANCE;
+use super::limits::GLANCE;
 use crate::certificates::Meeting;
 
 /// The connection as its requests come, and whether they come over HTTP/2. `None`: it is over.

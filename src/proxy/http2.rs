@@ -67,6 +67,7 @@ fn bounds(limits: &Limits) -> H2Options {
     let list = limits.max_header_bytes.saturating_add(MAX_FIELDS * (32 - 4));
     bounds.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
     bounds.max_concurrent_streams(MAX_STREAMS);
+    bounds.max_send_buffer_size(MAX_UNSENT);
     // Streams that the client reset before Pingora looked at them; more end the connection.
     bounds.max_pending_accept_reset_streams(20);
     // Streams that we reset for an error of theirs; more end the connection.
@@ -110,6 +111,8 @@ tokio::task_local! {
 
 /// As many as nginx and Envoy allow by default, more or less.
 const MAX_STREAMS: u32 = 100;
+/// Bytes of a stream's response that wait for a client that does not read; h2's own default is 400 KiB.
+const MAX_UNSENT: usize = 64 << 10;
 /// As many fields as a head may have over HTTP/1.1 (Pingora's bound).
 const MAX_FIELDS: usize = 256;
 /// Who gives up so soon has hardly waited for an answer.

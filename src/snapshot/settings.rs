@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::config::{self, Config, ReturnHome};
 use crate::core::pool::{Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Settings};
+use crate::core::rate::Rate;
 use crate::core::{Millis, Seed, Thresholds};
 
 pub(super) fn specs(config: &Config) -> Vec<MemberSpec> {
@@ -62,6 +65,28 @@ fn overload(overload: &config::Overload) -> Overload {
         max_waiting: if overload.queue_wait.is_some() { overload.max_waiting } else { 0 },
     }
 }
+
+/// A rate in the words of the core.
+pub(super) fn rate(rate: config::Rate) -> Rate {
+    Rate::new(rate.count.get(), millis(rate.period), rate.burst())
+}
+
+/// How many descriptors clients and their requests may have, of those that the process may have: the rest is for
+/// listeners, admins, probes, files, idle connections to backends.
+pub(super) fn descriptors(config: &Config) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let own = OWN + 2 * config.listeners.len() + PER_BACKEND * config.pool().backends.len() + limit / IDLE_PART;
+    limit.saturating_sub(own).max(limit / LEAST_PART)
+}
+
+/// Standard streams, the runtime's own, files while they are read, admins, who is being turned away.
+const OWN: usize = 32;
+/// A probe, a poll of its load, and its name while it is resolved.
+const PER_BACKEND: usize = 3;
+/// One in so many is for idle connections to backends (`proxy/connections.rs`).
+const IDLE_PART: usize = 16;
+/// One in so many is for clients, however few there are.
+const LEAST_PART: usize = 4;
 
 pub(super) fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)

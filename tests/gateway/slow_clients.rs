@@ -1,6 +1,11 @@
 //! Clients that stop reading, stop sending, or are only slow: what they hold is given back, and no backend is blamed.
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::certs::{Authority, Caller, Files};
 use crate::client::Req;
+use crate::frames;
 use crate::h2c::H2c;
 use crate::harness::{Gateway, Setup, noise, until};
 use crate::scripted::{Scripted, Step, stream_head};
@@ -96,4 +101,61 @@ async fn a_slow_upload_is_not_the_backends_slow_first_byte() {
     assert_eq!(client.answer().await.outcome(), "a home 200");
     assert!(a.seen()[0].body == req.body);
     no_harm_done(&gateway).await;
+}
+
+/// A gateway behind TLS whose backend never stops, and who calls it.
+async fn endless_over_tls() -> (Gateway, Scripted, Caller, Files) {
+    let (authority, files, a) = (Authority::new(), Files::new(), endless().await);
+    let setup = Setup::new().tls(&files.pair("own", &authority.issue(&["llm.test"])));
+    let setup = setup.backend("a", &a.url()).pool("timeouts: { idle: 300ms }");
+    (setup.top("limits: { header_timeout: 500ms }").start().await, a, Caller::new(&authority, "llm.test"), files)
+}
+
+#[tokio::test]
+async fn over_tls_who_stops_reading_is_cut_too() {
+    let (gateway, a, caller, _files) = endless_over_tls().await;
+    let mut client = caller.client(gateway.address).await;
+    client.write(&Req::get("/").bytes()).await;
+    client.head().await;
+    until("a is rid of it", || a.left().len() == 1).await;
+    no_harm_done(&gateway).await;
+    until("the connection is over", || gateway.inner.connections.get() == 0).await;
+    drop(client);
+}
+
+#[tokio::test]
+async fn over_tls_and_http2_who_stops_reading_is_cut_too() {
+    let (gateway, a, caller, _files) = endless_over_tls().await;
+    let client = H2c::over(caller.alpn(&["h2"]).connect(gateway.address).await.unwrap(), 0).await;
+    let response = client.begin(&Req::post("/", b"{}")).await;
+    assert_eq!(response.status(), 200);
+    until("a is rid of it", || a.left().len() == 1).await;
+    no_harm_done(&gateway).await;
+    drop(response);
+}
+
+#[tokio::test]
+async fn over_tls_who_sends_a_body_too_slowly_is_told_so() {
+    let (gateway, a, caller, _files) = endless_over_tls().await;
+    let mut client = caller.client(gateway.address).await;
+    client.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nslow").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.code().as_str()), (408, "slow_client"));
+    let client = H2c::over(caller.alpn(&["h2"]).connect(gateway.address).await.unwrap(), 65_535).await;
+    assert_eq!(client.stall(&Req::post("/", &noise(1000)), 10).await, Some(408));
+    assert_eq!(a.count(), 0, "no backend waited");
+    no_harm_done(&gateway).await;
+}
+
+/// The windows of HTTP/2 may be as large as the client likes: what waits for it here is bounded all the same.
+#[tokio::test]
+async fn a_large_window_that_nobody_reads_from_is_cut_after_the_idle_time() {
+    let a = endless().await;
+    let gateway = Setup::new().backend("a", &a.url()).pool("timeouts: { idle: 300ms }").start().await;
+    let mut silent = TcpStream::connect(gateway.address).await.unwrap();
+    silent.write_all(&frames::requests(3)).await.unwrap();
+    until("a is asked", || a.count() == 3).await;
+    until("a is rid of them", || a.left().len() == 3).await;
+    no_harm_done(&gateway).await;
+    drop(silent);
 }

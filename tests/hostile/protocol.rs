@@ -1,13 +1,15 @@
 //! What RFC 9113 and RFC 7541 ask of a server, section by section: what h2spec asks in its parts `http2` and `hpack`, and of
 //! its part `generic` what is not the same again. Where h2spec wants one error code, any that the standard allows will do.
 
+mod rfc7541;
+mod rfc9113;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::PATIENCE;
 use crate::frames::{DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, take};
-use crate::table::{rfc7541, rfc9113};
 use crate::world::World;
 
 /// Section, case, and what is done.

@@ -1,9 +1,9 @@
 //! RFC 7541 (HPACK), by section.
 
+use super::Case;
+use super::Must::{End, Serve};
 use super::rfc9113::{COMPRESSION, USUAL, get, one};
 use crate::frames::{END_HEADERS, END_STREAM, HEADERS, frame};
-use crate::protocol::Case;
-use crate::protocol::Must::{End, Serve};
 
 pub(crate) fn compression() -> Vec<Case> {
     let head = |stream: u32, more: &[u8]| frame(HEADERS, END_STREAM | END_HEADERS, stream, &[USUAL, more].concat());

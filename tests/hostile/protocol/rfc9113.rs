@@ -1,12 +1,12 @@
 //! RFC 9113, by section.
 
+use super::Must::{Acknowledge, Data, Either, End, Pong, Reset, Serve};
+use super::Step::{Send, Wait};
+use super::{Case, Must};
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE, PRIORITIZED, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame,
 };
-use crate::protocol::Must::{Acknowledge, Data, Either, End, Pong, Reset, Serve};
-use crate::protocol::Step::{Send, Wait};
-use crate::protocol::{Case, Must};
 
 /// Sends frames on a new connection, after the preface.
 pub(crate) fn one(section: &'static str, name: &'static str, frames: &[&[u8]], must: Must) -> Case {

@@ -1,0 +1,91 @@
+//! What the gateway itself may use: connections, descriptors, memory, and what one client may use of it.
+
+use super::Gateway;
+use crate::config::{Limits, memory};
+use crate::core::clients::{ClientId, Guest};
+use crate::gauge::Share;
+use crate::metrics::Shed;
+use crate::snapshot::Snapshot;
+
+/// A client's connection that was let in; it is given back when this drops.
+pub struct Open {
+    _connection: Share,
+    _client: Option<Guest>,
+}
+
+impl Gateway {
+    /// Lets a connection in, whoever has it; `client` is whose it is, if that has a bound.
+    ///
+    /// # Errors
+    ///
+    /// Which bound it meets.
+    pub fn connect(&self, client: Option<ClientId>) -> Result<Open, Shed> {
+        let snapshot = self.snapshot.load();
+        let limits = &snapshot.config.limits;
+        let connection = self.connections.take(1, limits.max_connections).ok_or(Shed::Connections)?;
+        // Each may have a request, which needs a descriptor of its own.
+        if self.connections.get().saturating_mul(2) > snapshot.descriptors {
+            return Err(Shed::Descriptors);
+        }
+        if !self.has_memory(limits) {
+            return Err(Shed::Memory);
+        }
+        let guest = match (client, limits.per_client.max_connections) {
+            (Some(client), Some(most)) => Some(self.clients.connect(client, most).ok_or(Shed::ClientConnections)?),
+            _ => None,
+        };
+        Ok(Open { _connection: connection, _client: guest })
+    }
+
+    /// Whether a request that is counted already may go on, as far as memory and descriptors are concerned. Over HTTP/1.1
+    /// the connection has seen to its descriptor; over HTTP/2 a connection has many requests.
+    ///
+    /// # Errors
+    ///
+    /// Which bound it meets.
+    pub fn admit(&self, snapshot: &Snapshot, http2: bool) -> Result<(), Shed> {
+        if http2 && self.connections.get().saturating_add(self.requests.get()) > snapshot.descriptors {
+            return Err(Shed::Descriptors);
+        }
+        if self.has_memory(&snapshot.config.limits) { Ok(()) } else { Err(Shed::Memory) }
+    }
+
+    /// What is in use now, in bytes as `limits.memory` counts it. It is the sum of what is counted anyway, so to account
+    /// for a request costs no more than to look.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory_parts().into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// The parts of [`Gateway::memory`]: connections, HTTP/2 besides, requests, bodies.
+    #[must_use]
+    pub fn memory_parts(&self) -> [usize; 4] {
+        // Who is only told that there is no room takes hardly any.
+        let requests = self.requests.get().saturating_sub(self.refused.get());
+        [
+            self.connections.get().saturating_mul(memory::OF_CONNECTION),
+            self.http2.get().saturating_mul(memory::OF_HTTP2),
+            requests.saturating_mul(memory::OF_REQUEST),
+            self.bodies.get(),
+        ]
+    }
+
+    /// Whether what is in use now, the caller's own part included, is no more than may be.
+    #[must_use]
+    pub fn has_memory(&self, limits: &Limits) -> bool {
+        limits.memory.is_none_or(|most| self.memory() <= most)
+    }
+}
+
+/// Says what an operator can do who wants more connections than the system allows.
+pub(super) fn warn_of_descriptors(snapshot: &Snapshot) {
+    let (wanted, allowed) = (snapshot.config.limits.max_connections, snapshot.descriptors / 2);
+    if wanted > allowed {
+        tracing::warn!(
+            max_connections = wanted,
+            allowed,
+            "the limit of open files allows fewer connections than limits.max_connections: raise it (LimitNOFILE=, \
+             ulimit -n) to two for each connection and some"
+        );
+    }
+}
