@@ -26,7 +26,14 @@ fn main() -> ExitCode {
     };
     // One thread: the client shall leave most of the machine to the gateway.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let report = match runtime.block_on(harness::soak(&options)) {
+    let soak = async {
+        tokio::select! {
+            report = harness::soak(&options) => report,
+            // Its processes end with it.
+            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+        }
+    };
+    let report = match runtime.block_on(soak) {
         Ok(report) => report,
         Err(why) => {
             println!("the soak did not come to its end: {why}");

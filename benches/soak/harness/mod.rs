@@ -51,7 +51,7 @@ use world::World;
 /// Everything, from the first process to the last.
 ///
 /// # Errors
-/// When it could not even begin, or not be measured. What went wrong in it is in the report.
+/// When it could not even begin. What went wrong in it is in the report.
 pub(crate) async fn soak(options: &Options) -> Result<Report, String> {
     process::raise_file_limit();
     let backends: Vec<_> =
@@ -78,16 +78,21 @@ pub(crate) async fn soak(options: &Options) -> Result<Report, String> {
     };
     let (series, ()) = tokio::join!(sampling, operator.work(phases.upgrades.clone(), options.pause));
     while let Some(client) = clients.join_next().await {
-        client.map_err(|error| format!("a client: {error}"))?;
+        if let Err(panicked) = client {
+            world.tally.lock().fail(format!("a client: {panicked}"));
+        }
     }
     let seconds = phases.begun.elapsed().as_secs_f64();
-    gateway.until_former_ended().await?;
-    let after = Rest::of(&gateway).await?;
-    let stopped = gateway.stop().await?;
+    let end = async {
+        gateway.until_former_ended().await?;
+        let after = Rest::of(&gateway).await?;
+        Ok((after, gateway.stop().await?))
+    };
+    let end = end.await;
     let tally = world.tally.lock().clone();
     let done = operator.done.lock().clone();
     let complaints = gateway.log.complaints();
-    Ok(Report { options: options.clone(), seconds, series, tally, done, complaints, before, after, stopped })
+    Ok(Report { options: options.clone(), seconds, series, tally, done, complaints, before, end })
 }
 
 /// Lets all clients begin.

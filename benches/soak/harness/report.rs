@@ -22,9 +22,8 @@ pub(crate) struct Report {
     /// What the gateway complained of.
     pub(crate) complaints: BTreeMap<String, u64>,
     pub(crate) before: Rest,
-    pub(crate) after: Rest,
-    /// How long the gateway took to end when nobody wanted anything of it.
-    pub(crate) stopped: Duration,
+    /// What was held when nobody wanted anything any more, and how long the gateway then took to end.
+    pub(crate) end: Result<(Rest, Duration), String>,
 }
 
 /// A figure that may not grow: its name, what it is, and how much an hour is too much.
@@ -124,14 +123,17 @@ impl Report {
             }
         }
         let Rest { descriptors, threads } = self.before;
-        let _ = writeln!(
-            text,
-            "\nAt rest: {descriptors} descriptors and {threads} threads before the first request, {} and {} after the last, \
-             every count 0; on SIGTERM it ended within {:.1} s.",
-            self.after.descriptors,
-            self.after.threads,
-            self.stopped.as_secs_f64(),
-        );
+        let _ = match &self.end {
+            Ok((after, stopped)) => writeln!(
+                text,
+                "\nAt rest: {descriptors} descriptors and {threads} threads before the first request, {} and {} after the last, \
+                 every count 0; on SIGTERM it ended within {:.1} s.",
+                after.descriptors,
+                after.threads,
+                stopped.as_secs_f64(),
+            ),
+            Err(why) => writeln!(text, "\nAt the end: {why}."),
+        };
         text
     }
 
