@@ -26,9 +26,11 @@ const FAMILIES: [(&str, &str, &[&str]); 25] = [
     ("ingle_hint", "gauge", &["hint", "pool"]),
     ("ingle_in_flight_requests", "gauge", &["backend", "pool"]),
     ("ingle_known_sessions", "gauge", &["pool"]),
+    ("ingle_memory_accounted_bytes", "gauge", &["of"]),
     ("ingle_prompt_tokens_total", "counter", &["affinity", "backend", "cached", "pool"]),
     ("ingle_queue_exits_total", "counter", &["backend", "pool", "result"]),
     ("ingle_queued_requests", "gauge", &["backend", "pool"]),
+    ("ingle_refused_total", "counter", &["reason"]),
     ("ingle_request_duration_seconds", "histogram", &["backend", "pool"]),
     ("ingle_requests_total", "counter", &["affinity", "backend", "code", "pool"]),
     ("ingle_retries_total", "counter", &["pool", "reason"]),
@@ -83,6 +85,9 @@ async fn every_family_is_there_from_the_start_with_its_labels_at_0() {
     assert_eq!(values("ingle_client_aborts_total", "phase"), "request streaming waiting");
     assert_eq!(values("ingle_session_keys_total", "source"), "X-Session-Id invalid none");
     assert_eq!(values("ingle_prompt_tokens_total", "cached"), "false true");
+    let bounds = "client_connections client_requests connections descriptors memory";
+    assert_eq!(values("ingle_refused_total", "reason"), bounds);
+    assert_eq!(values("ingle_memory_accounted_bytes", "of"), "bodies connections http2 requests tls");
     let hints = "hot_session low_reuse no_cached_figures no_session sessions_move single_use_ids";
     assert_eq!(values("ingle_hint", "hint"), hints);
     let reasons = "balance draining faster max_in_flight returned slow_start tried unhealthy";
