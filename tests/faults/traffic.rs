@@ -119,10 +119,17 @@ fn asked(number: usize, turn: usize) -> Asked {
     // An HTTP/2 body says nothing of its length here: such a one of 100 kB is never sent again.
     let padding = if number % 4 == 3 { padding.min(20_000) } else { padding };
     let kind = Kind::Stream { pieces: 10, pause: 5 };
-    Asked { id, kind, session: Some(format!("session-{number}")), padding, chunked: chunked && number % 4 != 3 }
+    // New sessions go home, also where others have left it.
+    let session = match number < STEADY {
+        true => format!("session-{number}"),
+        false => format!("session-{number}-{}", turn / 4),
+    };
+    Asked { id, kind, session: Some(session), padding, chunked: chunked && number % 4 != 3 }
 }
 
 /// Clients with a session of their own; every fourth speaks HTTP/2.
-pub(crate) const SESSIONS: usize = 9;
+const SESSIONS: usize = 10;
+/// Those of them that keep it; the others begin a new one every four turns.
+const STEADY: usize = 6;
 /// Clients without one.
 const KEYLESS: usize = 4;
