@@ -64,7 +64,7 @@ pub(crate) async fn run(open: usize, streams: usize) -> Result<Crowd, String> {
 /// One stream, verified.
 async fn stream(to: SocketAddr, book: Arc<Book>, client: usize) -> Result<(), String> {
     let ask = book.ask(&mut Rng::with_seed(client as u64), true, TOKENS);
-    let request = http1::post(Some(&format!("session-{client}")), &ask.body, false);
+    let request = http1::post(Some(&format!("session-{client}")), None, &ask.body, false);
     let come = async {
         let mut connection = Connection::open(to, from(client)).await?;
         connection.send(&request).await?;
@@ -88,7 +88,7 @@ async fn idle(to: SocketAddr, book: &Arc<Book>, count: usize) -> Result<Vec<Conn
             let ask = book.ask(&mut Rng::with_seed(client as u64), false, 1);
             let come = async {
                 let mut connection = Connection::open(to, from(client)).await?;
-                let answer = connection.exchange(&http1::post(None, &ask.body, false)).await?;
+                let answer = connection.exchange(&http1::post(None, None, &ask.body, false)).await?;
                 Ok((connection, answer))
             };
             let (connection, answer) = come.await.map_err(|broken: http1::Broken| broken.what)?;

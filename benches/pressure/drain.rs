@@ -37,7 +37,7 @@ pub(crate) async fn run(streams: usize) -> Result<Drained, String> {
         let (to, ask) = (gateway.address, book.ask(&mut Rng::with_seed(client as u64), true, 250));
         streaming.spawn(async move {
             let mut connection = Connection::open(to, Ipv4Addr::LOCALHOST).await?;
-            let answer = connection.exchange(&http1::post(None, &ask.body, false)).await?;
+            let answer = connection.exchange(&http1::post(None, None, &ask.body, false)).await?;
             ask.verify(&answer.body).map_err(Broken::early)
         });
     }

@@ -13,8 +13,8 @@
 #![allow(clippy::unwrap_used, reason = "tests/hostile is test code")]
 
 #[allow(dead_code, reason = "frames need its patience")]
-#[path = "../../tests/hostile/client.rs"]
-mod client;
+#[path = "../../tests/hostile/cases.rs"]
+mod cases;
 mod cost;
 mod crowd;
 mod drain;
@@ -41,7 +41,14 @@ fn main() -> ExitCode {
     };
     harness::process::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let findings = match runtime.block_on(measure(&options)) {
+    let measured = async {
+        tokio::select! {
+            findings = measure(&options) => findings,
+            // Its processes end with it.
+            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+        }
+    };
+    let findings = match runtime.block_on(measured) {
         Ok(findings) => findings,
         Err(why) => {
             println!("it could not be measured: {why}");

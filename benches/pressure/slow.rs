@@ -102,7 +102,7 @@ async fn ask(
     while !over.load(Ordering::Relaxed) {
         for way in 0..2 {
             let ask = book.ask(&mut rng, false, 1);
-            let request = http1::post(Some(&format!("session-{client}")), &ask.body, false);
+            let request = http1::post(Some(&format!("session-{client}")), None, &ask.body, false);
             let exchange = async {
                 let mut connection = match connections[way].take() {
                     Some(connection) => connection,

@@ -1,6 +1,5 @@
 //! Clients that want their answers.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,11 +19,13 @@ pub(crate) async fn short(world: Arc<World>, client: usize, every: Duration) {
         let keyless = rng.u8(..5) == 0;
         let session = (!keyless).then(|| world.session(&mut rng));
         let ask = world.book.ask(&mut rng, false, 1);
-        let request = http1::post(session.as_deref(), &ask.body, rng.u8(..10) == 0);
+        let stranger = rng.u8(..50) == 0;
+        let key = if stranger { NOBODYS_KEY } else { world.keys.of(client) };
+        let request = http1::post(session.as_deref(), Some(key), &ask.body, rng.u8(..10) == 0);
         let begun = Instant::now();
         let mut came = match connection.take() {
             Some(connection) => Ok(connection),
-            None => Connection::open(world.address, Ipv4Addr::LOCALHOST).await,
+            None => Connection::open(world.address, world.from(&mut rng)).await,
         };
         let answer = match &mut came {
             Ok(connection) => connection.exchange(&request).await,
@@ -34,7 +35,10 @@ pub(crate) async fn short(world: Arc<World>, client: usize, every: Duration) {
         // Now and then it goes on with another connection.
         let keeps = answer.as_ref().is_ok_and(|answer| !answer.close) && rng.u8(..100) != 0;
         connection = came.ok().filter(|_| keeps);
-        world.note(if keyless { Kind::Keyless } else { Kind::Short }, &ask, begun, answer);
+        match stranger {
+            true => world.note_stranger(answer),
+            false => world.note(if keyless { Kind::Keyless } else { Kind::Short }, &ask, begun, answer),
+        }
     }
 }
 
@@ -59,11 +63,11 @@ pub(crate) async fn stream(world: Arc<World>, client: usize) {
         let session = world.session(&mut rng);
         let tokens = rng.usize(20..LONGEST);
         let ask = world.book.ask(&mut rng, true, tokens);
-        let request = http1::post(Some(&session), &ask.body, false);
+        let request = http1::post(Some(&session), Some(world.keys.of(client)), &ask.body, false);
         let begun = Instant::now();
         let opened = match connection.take() {
             Some(connection) => Ok(connection),
-            None => Connection::open(world.address, Ipv4Addr::LOCALHOST).await,
+            None => Connection::open(world.address, world.from(&mut rng)).await,
         };
         let (kept, answer) = match opened {
             Ok(mut connection) => {
@@ -137,3 +141,4 @@ async fn pause() {
 /// Tokens of a stream; a backend makes fifty a second.
 const LONGEST: usize = 300;
 const TRIES: usize = 5;
+const NOBODYS_KEY: &str = "ik-00000000000000000000000000000000";

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -28,7 +29,8 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts it with a config and waits until it is ready.
     pub(crate) async fn start(yaml: &str) -> Result<Gateway, String> {
-        let config = std::env::temp_dir().join(format!("ingle-soak-{}-{:p}.yaml", std::process::id(), yaml));
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let config = std::env::temp_dir().join(format!("ingle-soak-{}-{number}.yaml", std::process::id()));
         write(&config, yaml)?;
         let mut command = Command::new(BINARY);
         command.args(["--log-format", "json", "run", "--config"]).arg(&config);
@@ -196,5 +198,7 @@ fn write(file: &PathBuf, yaml: &str) -> Result<(), String> {
     std::fs::write(&new, yaml).and_then(|()| std::fs::rename(&new, file)).map_err(|error| error.to_string())
 }
 
+/// Each has a config file of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 /// How long anything may take that must happen at all.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -170,11 +170,14 @@ impl Broken {
 }
 
 /// A POST of a completion; in chunks if its length shall not be declared.
-pub(crate) fn post(session: Option<&str>, body: &[u8], chunked: bool) -> Vec<u8> {
+pub(crate) fn post(session: Option<&str>, key: Option<&str>, body: &[u8], chunked: bool) -> Vec<u8> {
     let mut request =
         b"POST /v1/chat/completions HTTP/1.1\r\nHost: soak\r\nContent-Type: application/json\r\n".to_vec();
     if let Some(session) = session {
         request.extend(format!("X-Session-Id: {session}\r\n").bytes());
+    }
+    if let Some(key) = key {
+        request.extend(format!("Authorization: Bearer {key}\r\n").bytes());
     }
     if chunked {
         request.extend(b"Transfer-Encoding: chunked\r\n\r\n");

@@ -16,11 +16,14 @@ use super::http1::{Answer, Broken, PATIENCE};
 /// A connection that several clients share; there is another one when this one takes no more requests.
 pub(crate) struct Shared {
     to: SocketAddr,
+    /// What its clients show.
+    key: Arc<str>,
     current: tokio::sync::Mutex<Option<Arc<Connection>>>,
 }
 
 /// A connection with any number of requests.
 pub(crate) struct Connection {
+    key: Arc<str>,
     requests: SendRequest<Bytes>,
     task: JoinHandle<()>,
     left: Mutex<usize>,
@@ -34,8 +37,8 @@ pub(crate) enum Failure {
 }
 
 impl Shared {
-    pub(crate) fn new(to: SocketAddr) -> Shared {
-        Shared { to, current: tokio::sync::Mutex::default() }
+    pub(crate) fn new(to: SocketAddr, key: &str) -> Shared {
+        Shared { to, key: key.into(), current: tokio::sync::Mutex::default() }
     }
 
     /// The connection for the next request.
@@ -44,7 +47,7 @@ impl Shared {
         if let Some(connection) = current.as_ref().filter(|connection| connection.takes_one()) {
             return Ok(Arc::clone(connection));
         }
-        let connection = Arc::new(Connection::open(self.to).await?);
+        let connection = Arc::new(Connection::open(self.to, &self.key).await?);
         *current = Some(Arc::clone(&connection));
         Ok(connection)
     }
@@ -72,7 +75,7 @@ impl Shared {
 }
 
 impl Connection {
-    async fn open(to: SocketAddr) -> Result<Connection, Broken> {
+    async fn open(to: SocketAddr, key: &Arc<str>) -> Result<Connection, Broken> {
         let early = |what: String| Broken::early(format!("connect: {what}"));
         let stream = TcpStream::connect(to).await.map_err(|error| early(error.to_string()))?;
         stream.set_nodelay(true).map_err(|error| early(error.to_string()))?;
@@ -81,7 +84,7 @@ impl Connection {
         let (requests, connection) = builder.handshake(stream).await.map_err(|error| early(error.to_string()))?;
         // How it ends shows in the streams.
         let task = tokio::spawn(async move { drop(connection.await) });
-        Ok(Connection { requests, task, left: Mutex::new(REQUESTS) })
+        Ok(Connection { key: Arc::clone(key), requests, task, left: Mutex::new(REQUESTS) })
     }
 
     fn takes_one(&self) -> bool {
@@ -108,6 +111,7 @@ impl Connection {
     /// Sends a request and waits for the answer's head. The stream is reset when what is returned drops.
     pub(crate) async fn begin(&self, session: Option<&str>, body: &Bytes) -> Result<Response<h2::RecvStream>, Failure> {
         let mut request = Request::post("http://soak/v1/chat/completions").header("Content-Type", "application/json");
+        request = request.header("Authorization", format!("Bearer {}", self.key));
         if let Some(session) = session {
             request = request.header("X-Session-Id", session);
         }

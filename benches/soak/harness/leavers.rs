@@ -56,7 +56,8 @@ impl Stage {
 /// Leaves again and again, one in `every`.
 pub(crate) async fn leave(world: Arc<World>, client: usize, every: Duration) {
     let mut rng = world.rng(client);
-    let mut shared = Shared::new(world.address);
+    let key = world.keys.of(client);
+    let mut shared = Shared::new(world.address, key);
     while !world.over() {
         tokio::time::sleep(every.mul_f64(0.5 + rng.f64())).await;
         let stage = Stage::ALL[rng.usize(..Stage::ALL.len())];
@@ -67,10 +68,10 @@ pub(crate) async fn leave(world: Arc<World>, client: usize, every: Duration) {
             Stage::Http2Waiting | Stage::Http2InStream | Stage::Http2Connection => {
                 let left = leave_http2(&shared, stage, &session, &body).await;
                 // Who gives up nearly every stream loses the connection; these clients come as somebody else each time.
-                shared = Shared::new(world.address);
+                shared = Shared::new(world.address, key);
                 left
             }
-            _ => leave_http1(&world, stage, &http1::post(Some(&session), &body, false), rng.bool()).await,
+            _ => leave_http1(&world, stage, &http1::post(Some(&session), Some(key), &body, false), rng.bool()).await,
         };
         match left {
             Ok(()) => world.tally.lock().left(stage.title()),

@@ -6,7 +6,7 @@
 //! | `options`, `phases` | how much, and when what happens |
 //! | `world`, `asks`, `tally` | what is asked, what must be answered, what came of it |
 //! | `clients`, `leavers`, `http1`, `http2` | who asks, and how |
-//! | `operator`, `config` | reloads, upgrades, kills, restarts |
+//! | `operator`, `config`, `keys` | reloads, upgrades, kills, restarts |
 //! | `gateway`, `backends`, `process`, `log` | the processes, and what they hold and say |
 //! | `samples`, `rest`, `verdict` | the series, what is left at the end, whether it grows |
 //! | `report`, `document` | the tables |
@@ -19,6 +19,7 @@ pub(crate) mod document;
 pub(crate) mod gateway;
 pub(crate) mod http1;
 pub(crate) mod http2;
+mod keys;
 mod leavers;
 pub(crate) mod log;
 mod operator;
@@ -40,6 +41,7 @@ use tokio::task::JoinSet;
 use backends::Backend;
 use gateway::Gateway;
 use http2::Shared;
+use keys::Keys;
 use operator::Operator;
 use options::Options;
 use phases::Phases;
@@ -56,8 +58,9 @@ pub(crate) async fn soak(options: &Options) -> Result<Report, String> {
     process::raise_file_limit();
     let backends: Vec<_> =
         BACKENDS.iter().map(|(name, server)| Backend::start(name, server, PACE)).collect::<Result<_, _>>()?;
-    let gateway = Arc::new(Gateway::start(&config::first(&backends)).await?);
-    let world = Arc::new(World::new(gateway.address, backends, options.seed));
+    let keys = Keys::make()?;
+    let gateway = Arc::new(Gateway::start(&config::first(&backends, &keys)).await?);
+    let world = Arc::new(World::new(gateway.address, backends, keys, options.seed));
     for backend in &world.backends[..config::ALWAYS] {
         gateway
             .until("backends are healthy", async || Ok(gateway.backend(backend.name).await?["state"] == "healthy"))
@@ -98,7 +101,8 @@ pub(crate) async fn soak(options: &Options) -> Result<Report, String> {
 /// Lets all clients begin.
 fn begin(world: &Arc<World>, clients: &mut JoinSet<()>, options: &Options) {
     let every = |clients: usize, rate: f64| Duration::from_secs_f64(clients as f64 / rate);
-    let shared: Vec<_> = (0..HTTP2_CONNECTIONS).map(|_| Arc::new(Shared::new(world.address))).collect();
+    let shared: Vec<_> =
+        (0..HTTP2_CONNECTIONS).map(|i| Arc::new(Shared::new(world.address, world.keys.of(i)))).collect();
     let mut numbers = 0..;
     let mut number = || numbers.next().unwrap_or_default();
     for _ in 0..SHORT {

@@ -61,7 +61,7 @@ impl Operator {
 
     /// Another set of backends, or other weights.
     async fn reload(&self, rng: &mut Rng) -> Result<(), String> {
-        let yaml = config::any(&self.world.backends, rng);
+        let yaml = config::any(&self.world.backends, &self.world.keys, rng);
         self.gateway.reload(&yaml, rng.bool()).await
     }
 

@@ -47,9 +47,15 @@ impl Report {
                 line.grows(*limit).then(|| format!("{name} grow by {:.2} an hour, R² {:.2}", line.per_hour, line.r2))
             }));
         }
-        if self.after.descriptors > self.before.descriptors + SPARE || self.after.threads > self.before.threads + SPARE
-        {
-            wrong.push(format!("at rest it holds {:?}, and {:?} before the first request", self.after, self.before));
+        let more = |after: &Rest| {
+            after.descriptors > self.before.descriptors + SPARE || after.threads > self.before.threads + SPARE
+        };
+        match &self.end {
+            Ok((after, _)) if more(after) => {
+                wrong.push(format!("at rest it holds {after:?}, and {:?} before the first request", self.before));
+            }
+            Ok(_) => {}
+            Err(why) => wrong.push(format!("at the end: {why}")),
         }
         let bad = |kind: &&String| BAD.iter().any(|bad| kind.contains(bad));
         wrong.extend(self.complaints.keys().filter(bad).map(|kind| format!("the log says: {kind}")));

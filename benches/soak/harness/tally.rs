@@ -13,13 +13,15 @@ pub(crate) enum Kind {
     Stream,
     Http2Short,
     Http2Stream,
+    /// With a key that nobody has, and told so.
+    Stranger,
     /// A client that leaves.
     Leaver,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 6] =
-        [Kind::Short, Kind::Keyless, Kind::Stream, Kind::Http2Short, Kind::Http2Stream, Kind::Leaver];
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::Short, Kind::Keyless, Kind::Stream, Kind::Http2Short, Kind::Http2Stream, Kind::Stranger, Kind::Leaver];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -28,6 +30,7 @@ impl Kind {
             Kind::Stream => "streams",
             Kind::Http2Short => "short, over HTTP/2",
             Kind::Http2Stream => "streams, over HTTP/2",
+            Kind::Stranger => "with a wrong key, told 401",
             Kind::Leaver => "clients that leave",
         }
     }

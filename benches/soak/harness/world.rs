@@ -1,6 +1,6 @@
 //! What all parts of a soak share.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -10,12 +10,14 @@ use parking_lot::Mutex;
 use super::asks::{Ask, Book};
 use super::backends::Backend;
 use super::http1::{Answer, Broken};
+use super::keys::Keys;
 use super::tally::{Kind, Tally};
 
 /// The backends, what is asked of them, and what came of it.
 pub(crate) struct World {
     pub(crate) address: SocketAddr,
     pub(crate) backends: Vec<Backend>,
+    pub(crate) keys: Keys,
     pub(crate) book: Book,
     pub(crate) tally: Mutex<Tally>,
     over: AtomicBool,
@@ -24,10 +26,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(address: SocketAddr, backends: Vec<Backend>, seed: u64) -> World {
+    pub(crate) fn new(address: SocketAddr, backends: Vec<Backend>, keys: Keys, seed: u64) -> World {
         let book = Book::new(&mut Rng::with_seed(seed));
         let (over, once) = (AtomicBool::new(false), AtomicU64::new(0));
-        World { address, backends, book, tally: Mutex::default(), over, once, seed }
+        World { address, backends, keys, book, tally: Mutex::default(), over, once, seed }
     }
 
     /// Random numbers of one client.
@@ -42,6 +44,21 @@ impl World {
 
     pub(crate) fn over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
+    }
+
+    /// A client's address, one of many: each is a client of its own to the gateway's bounds.
+    pub(crate) fn from(&self, rng: &mut Rng) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 1, rng.u8(1..=ADDRESSES))
+    }
+
+    /// What became of a request with a key that nobody has.
+    pub(crate) fn note_stranger(&self, came: Result<Answer, Broken>) {
+        let mut tally = self.tally.lock();
+        match came {
+            Ok(answer) if answer.status == 401 => tally.whole(Kind::Stranger, answer.body.len()),
+            Ok(answer) => tally.fail(format!("a stranger was told {}", answer.status)),
+            Err(broken) => tally.fail(format!("a stranger: {broken:?}")),
+        }
     }
 
     /// One of a set that comes again and again, or one that is never seen again.
@@ -82,5 +99,7 @@ impl World {
     }
 }
 
+/// So many addresses of clients.
+const ADDRESSES: u8 = 200;
 /// So many sessions come again.
 const SESSIONS: usize = 3_000;
