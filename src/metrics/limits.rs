@@ -42,7 +42,7 @@ pub struct LimitMetrics {
     shed: [IntCounter; 5],
     /// Connections from addresses that a listener does not allow.
     pub address: IntCounter,
-    memory: [IntGauge; 4],
+    memory: [IntGauge; 5],
 }
 
 impl LimitMetrics {
@@ -60,7 +60,7 @@ impl LimitMetrics {
         Ok(LimitMetrics {
             shed: Shed::ALL.map(|reason| shed.with_label_values(&[reason.as_str()])),
             address: shed.with_label_values(&["address"]),
-            memory: ["connections", "http2", "requests", "bodies"].map(|part| memory.with_label_values(&[part])),
+            memory: ["connections", "tls", "http2", "requests", "bodies"].map(|part| memory.with_label_values(&[part])),
         })
     }
 
@@ -69,8 +69,8 @@ impl LimitMetrics {
         self.shed[reason as usize].inc();
     }
 
-    /// What is accounted now, in bytes: for connections, for HTTP/2 besides, for requests, for bodies.
-    pub fn memory(&self, parts: [usize; 4]) {
+    /// What is accounted now, in bytes: for connections, for TLS and HTTP/2 besides, for requests, for bodies.
+    pub fn memory(&self, parts: [usize; 5]) {
         self.memory.iter().zip(parts).for_each(|(gauge, bytes)| gauge.set(int(bytes)));
     }
 }

@@ -103,7 +103,7 @@ impl ServerApp for Connections {
             return None;
         }
         let meeting = self.gateway.certificates.meeting(self.listener);
-        let open = match self.gateway.connect(self.owner(&stream)) {
+        let open = match self.gateway.connect(self.owner(&stream), matches!(meeting, Meeting::Tls(_))) {
             Ok(open) => open,
             Err(shed) => {
                 self.refuse(stream, &meeting, shed).await;

@@ -1,6 +1,5 @@
 //! A backend that is right until it is told to be wrong, that can die and come back, and that checks what it is sent.
 
-use std::iter::once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,15 +7,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use crate::asked::{Kind, asked, is_body, large, piece, short};
-use crate::script::{Fault, Probes, Step};
-use crate::strict::{self, Request};
+use crate::connection::Connection;
+use crate::script::{Fault, Step};
 
 /// A backend. `/health` is answered with 200.
 pub(crate) struct Backend {
@@ -27,20 +24,21 @@ pub(crate) struct Backend {
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
-    name: String,
+/// What a backend and its connections share.
+pub(crate) struct Shared {
+    pub(crate) name: String,
     tls: Option<TlsAcceptor>,
-    fault: watch::Sender<Option<Fault>>,
+    pub(crate) fault: watch::Sender<Option<Fault>>,
     /// How often the fault was met.
-    met: AtomicUsize,
+    pub(crate) met: AtomicUsize,
     /// Requests under way, and the most that ever were.
-    busy: (AtomicUsize, AtomicUsize),
+    pub(crate) busy: (AtomicUsize, AtomicUsize),
     /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.
-    others: Mutex<Vec<String>>,
+    pub(crate) others: Mutex<Vec<String>>,
     /// What no gateway may send to a backend.
-    broken: Mutex<Vec<String>>,
+    pub(crate) broken: Mutex<Vec<String>>,
     /// How long it keeps a connection without a request.
-    keep_alive: watch::Sender<Option<Duration>>,
+    pub(crate) keep_alive: watch::Sender<Option<Duration>>,
     /// Whether it takes new connections.
     open: watch::Sender<bool>,
 }
@@ -178,7 +176,7 @@ fn listen(address: SocketAddr) -> TcpListener {
 async fn greet(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let greeting = shared.fault.borrow().as_ref().map(|fault| fault.greeting.clone()).unwrap_or_default();
-    let mut connection = Connection { stream, bytes: Vec::new(), served: 0, shared: Arc::clone(&shared) };
+    let mut connection = Connection::new(stream, &shared);
     if !greeting.is_empty() {
         shared.met.fetch_add(1, Ordering::Relaxed);
     }
@@ -194,7 +192,7 @@ async fn greet(stream: TcpStream, shared: Arc<Shared>) {
         return;
     };
     if let Ok(stream) = tls.accept(connection.stream).await {
-        Connection { stream, bytes: Vec::new(), served: 0, shared: Arc::clone(&shared) }.serve().await;
+        Connection::new(stream, &shared).serve().await;
     }
 }
 
@@ -203,215 +201,4 @@ fn reset(step: &Step, stream: &TcpStream) {
     if matches!(step, Step::Reset) {
         let _ = stream.set_zero_linger();
     }
-}
-
-/// A request under way.
-struct Busy(Arc<Shared>);
-
-impl Busy {
-    fn new(shared: &Arc<Shared>) -> Busy {
-        let now = shared.busy.0.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.busy.1.fetch_max(now, Ordering::Relaxed);
-        Busy(Arc::clone(shared))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Connection<S> {
-    stream: S,
-    bytes: Vec<u8>,
-    /// Requests that it had.
-    served: usize,
-    shared: Arc<Shared>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Request after request. The step that ended it, if it was one.
-    async fn serve(&mut self) -> Option<Step> {
-        loop {
-            let request = self.read().await?;
-            let probe = request.target == "/health";
-            let fault = self.shared.fault.borrow().clone();
-            let status = fault.as_ref().and_then(|fault| match fault.probes {
-                Probes::Status(status) if probe => Some(status),
-                _ => None,
-            });
-            if let Some(status) = status {
-                self.stream.write_all(&plain(status, b"not now")).await.ok()?;
-                continue;
-            }
-            let _busy = Busy::new(&self.shared);
-            let served = self.served;
-            self.served += 1;
-            let fault = fault.filter(|fault| fault.is_met(served, &request.target));
-            if !probe {
-                self.note(&request);
-            }
-            match fault {
-                None => self.perform(&Step::Answer, Some(&request)).await.then_some(())?,
-                Some(fault) => {
-                    self.shared.met.fetch_add(1, Ordering::Relaxed);
-                    for step in fault.answer {
-                        if !self.perform(&step, Some(&request)).await {
-                            return Some(step);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn note(&self, request: &Request) {
-        match asked(&request.target) {
-            Some((Kind::Stream { .. }, id)) if !is_body(id, &request.body) => {
-                self.shared.broken.lock().push(format!("{} bytes that {id} has not sent", request.body.len()));
-            }
-            Some(_) => {}
-            None => self.shared.others.lock().push(request.summary()),
-        }
-    }
-
-    /// The next request; `None` if the connection ends before, or brings what no backend may be sent.
-    async fn read(&mut self) -> Option<Request> {
-        loop {
-            match strict::request(&self.bytes) {
-                Ok(Some((request, length))) => {
-                    self.bytes.drain(..length);
-                    return Some(request);
-                }
-                Ok(None) => {}
-                Err(why) => {
-                    self.shared.broken.lock().push(format!("{why}, in {}", self.bytes.escape_ascii()));
-                    return None;
-                }
-            }
-            let idle = self.bytes.is_empty() && self.served > 0;
-            let more = tokio::select! {
-                more = self.stream.read_buf(&mut self.bytes) => more,
-                () = idle_too_long(self.shared.keep_alive.subscribe()), if idle => return None,
-            };
-            more.ok().filter(|n| *n > 0)?;
-        }
-    }
-
-    /// False: the connection is over.
-    async fn perform(&mut self, step: &Step, request: Option<&Request>) -> bool {
-        match step {
-            Step::Send(bytes) => self.stream.write_all(bytes).await.is_ok(),
-            Step::Repeat(bytes, count) => {
-                let mut left = 0..*count;
-                while left.next().is_some() {
-                    if self.stream.write_all(bytes).await.is_err() {
-                        return false;
-                    }
-                }
-                true
-            }
-            Step::Drip(bytes, pause) => self.drip(bytes, *pause).await,
-            Step::Answer => self.answer(request, usize::MAX, b"").await,
-            Step::AnswerAnd(bytes) => self.answer(request, usize::MAX, bytes).await,
-            Step::Begin(pieces) => self.answer(request, *pieces, b"").await,
-            Step::DripAnswer => {
-                let whole = request.iter().flat_map(|request| right(&self.shared.name, request).flatten());
-                self.drip(&whole.collect::<Vec<u8>>(), Duration::ZERO).await
-            }
-            Step::Wait(time) => {
-                tokio::time::sleep(*time).await;
-                true
-            }
-            Step::Hang => {
-                while matches!(self.stream.read_buf(&mut self.bytes).await, Ok(1..)) {}
-                false
-            }
-            Step::Close => {
-                let _ = self.stream.shutdown().await;
-                false
-            }
-            Step::Reset => false,
-        }
-    }
-
-    async fn drip(&mut self, bytes: &[u8], pause: Duration) -> bool {
-        for byte in bytes {
-            if self.stream.write_all(&[*byte]).await.is_err() {
-                return false;
-            }
-            tokio::time::sleep(pause).await;
-        }
-        true
-    }
-
-    /// The right answer, or its head and this many pieces; `and` goes with the last part.
-    async fn answer(&mut self, request: Option<&Request>, pieces: usize, and: &[u8]) -> bool {
-        let Some(request) = request else { return true };
-        let pause = match asked(&request.target) {
-            Some((Kind::Stream { pause, .. }, _)) => pause,
-            _ => 0,
-        };
-        let mut parts = right(&self.shared.name, request).take(pieces.saturating_add(1)).peekable();
-        while let Some(mut part) = parts.next() {
-            if parts.peek().is_none() {
-                part.extend_from_slice(and);
-            }
-            if self.stream.write_all(&part).await.is_err() {
-                return false;
-            }
-            if pause > 0 {
-                tokio::time::sleep(Duration::from_millis(pause)).await;
-            }
-        }
-        true
-    }
-}
-
-/// Ends when a connection has been idle for longer than it is kept.
-async fn idle_too_long(mut keep_alive: watch::Receiver<Option<Duration>>) {
-    loop {
-        let time = *keep_alive.borrow_and_update();
-        match time {
-            Some(time) => return tokio::time::sleep(time).await,
-            None if keep_alive.changed().await.is_err() => return,
-            None => {}
-        }
-    }
-}
-
-/// The right answer, in the parts in which it is sent: a head, and the pieces of a stream.
-fn right(name: &str, request: &Request) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
-    match asked(&request.target) {
-        Some((Kind::Stream { pieces, .. }, id)) => {
-            let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-            let (name, id) = (name.to_owned(), id.to_owned());
-            let pieces = (0..pieces).map(move |i| chunk(&piece(&name, &id, i)));
-            Box::new(once(head.to_vec()).chain(pieces).chain(once(chunk(b""))))
-        }
-        Some((Kind::Large(size), _)) => {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", size << 20);
-            Box::new(once(head.into_bytes()).chain(large(size)))
-        }
-        Some((Kind::Short, id)) => Box::new(once(plain(200, &short(name, id)))),
-        None => {
-            let mut answer = plain(200, request.target.as_bytes());
-            if request.method == "HEAD" {
-                answer.truncate(answer.len() - request.target.len());
-            }
-            Box::new(once(answer))
-        }
-    }
-}
-
-/// One chunk of a body.
-pub(crate) fn chunk(bytes: &[u8]) -> Vec<u8> {
-    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
-}
-
-/// A response with this body and its length.
-pub(crate) fn plain(status: u16, body: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status} So\r\nContent-Length: {}\r\n\r\n", body.len());
-    [head.as_bytes(), body].concat()
 }

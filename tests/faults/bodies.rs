@@ -1,6 +1,6 @@
 //! A backend whose answers begin well and do not end so.
 
-use crate::backend::plain;
+use crate::answers::plain;
 use crate::heads::{answered, ordeal};
 use crate::scenario::{Play, Played, Scenario, scenario};
 use crate::script::{Fault, Step};

@@ -14,15 +14,17 @@
 //! |---|---|
 //! | `connecting` ... `machine` | the scenarios, one file for each part of a gateway's world |
 //! | `scenario`, `stage`, `table` | a row, what it is played on, the table |
-//! | `backend`, `script` | a backend that does what a value says |
+//! | `backend`, `connection`, `answers`, `script` | a backend that does what a value says, and checks what it is sent |
 //! | `asked`, `exchange`, `traffic`, `tally` | requests, the clients that send them, what they saw |
 //! | `cable` | network namespaces with a cable between them that can be cut |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
+mod answers;
 mod asked;
 mod backend;
 mod cable;
+mod connection;
 mod exchange;
 mod scenario;
 mod script;

@@ -73,7 +73,7 @@ impl Named {
         self.stage.traffic.turns(self.stage.play.times(2)).await;
     }
 
-    async fn is_back(mut self) -> Played {
+    async fn comes_back(mut self) -> Played {
         self.stage.fault_ends();
         self.stage.until_serving("gpu1").await;
         self.stage.traffic.turns(self.stage.play.times(3)).await;
@@ -108,7 +108,7 @@ async fn nxdomain(play: Play) -> Played {
     named.stage.gpu1().revive();
     named.stage.traffic.turns(2).await;
     named.stands_for(&["127.0.0.1"]);
-    named.is_back().await
+    named.comes_back().await
 }
 
 async fn moved(play: Play) -> Played {
@@ -120,7 +120,7 @@ async fn moved(play: Play) -> Played {
     let address = SocketAddr::from(([127, 0, 0, 2], named.stage.gpu1().address.port()));
     let _elsewhere = Backend::at("gpu1", address, None);
     named.stands_for(&["127.0.0.2"]);
-    named.is_back().await
+    named.comes_back().await
 }
 
 async fn shrinks(play: Play) -> Played {
@@ -132,5 +132,5 @@ async fn shrinks(play: Play) -> Played {
     let _other = Backend::at("gpu1", address, None);
     named.stands_for(&["127.0.0.2"]);
     named.dies().await;
-    named.is_back().await
+    named.comes_back().await
 }

@@ -37,9 +37,9 @@ pub(crate) struct Play {
 }
 
 impl Play {
-    /// So many times, and five times as many in the long form.
+    /// So many times, and ten times as many in the long form.
     pub(crate) fn times(&self, short: usize) -> usize {
-        if self.long { 5 * short } else { short }
+        if self.long { 10 * short } else { short }
     }
 }
 

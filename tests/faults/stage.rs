@@ -90,7 +90,7 @@ impl Stage {
         }
     }
 
-    /// Waits until the gateway, as far as it knows, has all of these backends.
+    /// Waits until the gateway sends requests there.
     pub(crate) async fn until_serving(&self, name: &str) {
         self.until(&format!("{name} serves"), |stage| stage.serves(name)).await;
     }

@@ -1,6 +1,6 @@
 //! A backend that answers, but not with 200.
 
-use crate::backend::plain;
+use crate::answers::plain;
 use crate::exchange::Failure;
 use crate::heads::{answered, ordeal};
 use crate::scenario::{Play, Played, Scenario, scenario};

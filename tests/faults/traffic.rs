@@ -54,11 +54,8 @@ impl Traffic {
         let goals: Vec<usize> = now().map(|turns| turns + more).collect();
         let begun = Instant::now();
         while now().zip(&goals).any(|(turns, goal)| turns < *goal) {
-            assert!(
-                begun.elapsed() < Duration::from_secs(40),
-                "the clients do not get on: {:?} of {goals:?}",
-                now().collect::<Vec<_>>()
-            );
+            let (limit, turns) = (Duration::from_secs(40 + 2 * more as u64), now().collect::<Vec<_>>());
+            assert!(begun.elapsed() < limit, "the clients do not get on: {turns:?} of {goals:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -90,7 +87,7 @@ async fn client(number: usize, shared: Arc<Shared>) {
     let http2 = number % 4 == 3;
     let mut caller = match http2 {
         true => Caller::Http2(None),
-        false => Caller::Http1 { keeps: number % 2 == 0, connection: None },
+        false => Caller::Http1 { keeps: number.is_multiple_of(2), connection: None },
     };
     for turn in 0.. {
         if shared.over.load(Ordering::Relaxed) {
@@ -122,10 +119,17 @@ fn asked(number: usize, turn: usize) -> Asked {
     // An HTTP/2 body says nothing of its length here: such a one of 100 kB is never sent again.
     let padding = if number % 4 == 3 { padding.min(20_000) } else { padding };
     let kind = Kind::Stream { pieces: 10, pause: 5 };
-    Asked { id, kind, session: Some(format!("session-{number}")), padding, chunked: chunked && number % 4 != 3 }
+    // New sessions go home, also where others have left it.
+    let session = match number < STEADY {
+        true => format!("session-{number}"),
+        false => format!("session-{number}-{}", turn / 4),
+    };
+    Asked { id, kind, session: Some(session), padding, chunked: chunked && number % 4 != 3 }
 }
 
 /// Clients with a session of their own; every fourth speaks HTTP/2.
-pub(crate) const SESSIONS: usize = 9;
+const SESSIONS: usize = 10;
+/// Those of them that keep it; the others begin a new one every four turns.
+const STEADY: usize = 6;
 /// Clients without one.
 const KEYLESS: usize = 4;

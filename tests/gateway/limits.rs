@@ -72,6 +72,7 @@ async fn a_connection_too_many_is_told_so_and_the_next_one_after_a_close_is_serv
     until("a place is free", || gateway.inner.connections.get() == 1).await;
     assert_eq!(gateway.send(&Req::get("/")).await.status, 200);
     assert_eq!(gateway.admin_get("/livez").await.status, 200, "admins do not count");
+    assert_eq!(gateway.metric("ingle_refused_total", &[("reason", "connections")]).await, 1.0);
 }
 
 #[tokio::test]

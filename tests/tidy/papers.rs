@@ -32,7 +32,7 @@ fn links_lead_somewhere() {
 
 #[test]
 fn paths_exist() {
-    let folders = ["src", "client", "sim", "tests", "benches", "docs", "conf", "deploy", "scripts"];
+    let folders = ["src", "client", "sim", "tests", "benches", "docs", "conf", "deploy", "scripts", "fuzz"];
     let mut missing = Vec::new();
     for paper in papers() {
         for path in paper.text.lines().flat_map(spans) {
@@ -186,7 +186,7 @@ fn every_claim_is_held_by_something() {
 /// Whether it looks like the name of a test of ours.
 fn names_a_test(span: &str) -> bool {
     let binaries =
-        ["gateway", "faults", "hostile", "placement", "memory", "simulation", "demo", "real", "tidy", "ingle"];
+        ["gateway", "faults", "hostile", "placement", "memory", "simulation", "fuzz", "demo", "real", "tidy", "ingle"];
     let test = span.split_once("::").is_some_and(|(first, rest)| binaries.contains(&first) && !rest.is_empty());
     test && span.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c))
 }
