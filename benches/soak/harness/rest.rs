@@ -24,6 +24,11 @@ impl Rest {
                     ["in_flight", "queued"].map(|name| format!("{name} of {}: {}", backend["name"], backend[name])),
                 );
             }
+            let metrics = gateway.get("/metrics").await?;
+            let gauges = metrics.lines().filter(|line| GAUGES.iter().any(|gauge| line.starts_with(gauge)));
+            held.extend(
+                gauges.filter_map(|line| line.rsplit_once(' ')).map(|(series, value)| format!("{series}: {value}")),
+            );
             held.push(format!("connections of the kernel: {}", process::connections(gateway.address.port())));
             held.retain(|count| !count.ends_with(": 0"));
             Ok::<_, String>(held)
@@ -44,7 +49,15 @@ impl Rest {
     }
 }
 
+/// In `/status`.
 const TOTALS: [&str; 3] = ["connections", "requests_in_flight", "held_body_bytes"];
+/// In `/metrics`.
+const GAUGES: [&str; 4] = [
+    "ingle_in_flight_requests{",
+    "ingle_queued_requests{",
+    "ingle_key_in_flight_requests{",
+    "ingle_memory_accounted_bytes{",
+];
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 /// The default of `timeouts.keep_alive`.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(4);
