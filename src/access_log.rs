@@ -1,6 +1,7 @@
 //! One line for each request.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -27,6 +28,10 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The path, without its query, which may hold secrets.
     pub path: &'a str,
+    /// Where the client is: the peer, or whom a trusted proxy forwards.
+    pub client: Option<IpAddr>,
+    /// Whose API key it showed.
+    pub key: Option<&'a str>,
     /// The status that the client got; 499 if it left.
     pub status: u16,
     /// The pool.
@@ -101,11 +106,13 @@ fn json(line: &Line<'_>) -> String {
 fn human(line: &Line<'_>) -> String {
     let first_byte = line.first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
     let mut text = format!(
-        "{} {} {} {} backend={} affinity={}{} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={:?}",
+        "{} {} {} {} client={}{} backend={} affinity={}{} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={:?}",
         line.time,
         line.method,
         line.path.escape_debug(),
         line.status,
+        line.client.map_or_else(|| "-".to_owned(), |client| client.to_string()),
+        line.key.map_or_else(String::new, |key| format!(" key={key}")),
         line.backend.unwrap_or("-"),
         line.affinity.unwrap_or("-"),
         line.reason.map_or_else(String::new, |reason| format!(" reason={reason}")),

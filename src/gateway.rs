@@ -6,19 +6,21 @@ mod past;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use bounds::Open;
 pub use orders::{Order, Orders};
 
+use crate::access::{self, Access};
 use crate::access_log::AccessLog;
-use crate::certificates::{Certificates, Prepared};
+use crate::certificates::{self, Certificates};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::clients::Clients;
+use crate::gauge::Gauge;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use past::Past;
@@ -31,6 +33,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// The certificates in force.
     pub certificates: Certificates,
+    /// Who may come in.
+    pub access: Access,
     /// The clock.
     pub clock: Clock,
     /// Where requests are logged.
@@ -55,7 +59,14 @@ pub struct Gateway {
     past: Past,
     reloaded: watch::Sender<()>,
     probed: AtomicBool,
+    first_probes: Notify,
     leaving: AtomicU8,
+}
+
+/// What a config names in files, read and ready to be put in force with it.
+pub struct Prepared {
+    certificates: certificates::Prepared,
+    access: access::Prepared,
 }
 
 /// Why a gateway takes nothing new.
@@ -68,23 +79,37 @@ pub enum Leaving {
     Replaced,
 }
 
+impl Prepared {
+    /// Reads what another config names. Takes file access; nothing changes yet.
+    ///
+    /// # Errors
+    ///
+    /// The first file that can't be used, and why.
+    pub fn read(config: &Config) -> Result<Prepared, String> {
+        Ok(Prepared { certificates: Certificates::prepare(config)?, access: Access::prepare(config)? })
+    }
+}
+
 impl Gateway {
     /// A gateway that nobody has connected to.
     ///
     /// # Errors
     ///
-    /// If the metrics can't be registered, or a certificate can't be used.
+    /// If the metrics can't be registered, or a certificate or a key file can't be used.
     pub fn new(config: Config) -> io::Result<Arc<Gateway>> {
         warn_of(&config);
         let metrics = Metrics::new().map_err(io::Error::other)?;
         let certificates = Certificates::new(&config, metrics.certificates.clone()).map_err(io::Error::other)?;
+        let access = Access::new(&config, metrics.access.clone()).map_err(io::Error::other)?;
         let access_log = AccessLog::new(config.access_log);
         let snapshot = Snapshot::new(config, &metrics);
+        access.begin(&snapshot);
         bounds::warn_of_descriptors(&snapshot);
         Ok(Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             certificates,
+            access,
             clock: Clock::start(),
             access_log,
             connections: Gauge::default(),
@@ -98,22 +123,30 @@ impl Gateway {
             past: Past::default(),
             reloaded: watch::Sender::new(()),
             probed: AtomicBool::new(false),
+            first_probes: Notify::new(),
             leaving: AtomicU8::new(0),
         }))
     }
 
     /// Puts another config in force, for all requests that begin from now on, and its certificates, for all
     /// connections. What both configs name keeps its state.
-    pub fn reload(&self, config: Config, certificates: Prepared) {
+    pub fn reload(&self, config: Config, prepared: Prepared) {
         warn_of(&config);
-        self.certificates.apply(certificates);
+        self.certificates.apply(prepared.certificates);
         self.access_log.set_format(config.access_log);
         let old = self.snapshot.load_full();
         let new = old.rebuild(config, &self.metrics, self.clock.now());
+        self.access.apply(prepared.access, &new);
         bounds::warn_of_descriptors(&new);
         self.snapshot.store(Arc::new(new));
         self.past.add(&old);
         self.reloaded.send_replace(());
+    }
+
+    /// Looks whether certificates or keys have changed, and puts what is new and good in force. Takes file access.
+    pub fn refresh(&self) {
+        self.certificates.refresh();
+        self.access.refresh(&self.snapshot.load());
     }
 
     /// Tells of each config that comes into force from now on.
@@ -155,6 +188,15 @@ impl Gateway {
     /// The first round of probes is over.
     pub fn set_probed(&self) {
         self.probed.store(true, Ordering::Relaxed);
+        self.first_probes.notify_waiters();
+    }
+
+    /// Waits until the first round of probes is over.
+    pub async fn until_probed(&self) {
+        let told = self.first_probes.notified();
+        if !self.probed() {
+            told.await;
+        }
     }
 
     /// Whether the gateway takes nothing new and ends as soon as its last request has.
@@ -178,62 +220,3 @@ fn warn_of(config: &Config) {
 
 /// Clients that are known by themselves while they use something: with their connections, 3 MiB.
 const MOST_CLIENTS: usize = 65_536;
-
-/// A bounded quantity of something that is in use now.
-#[derive(Clone, Default)]
-pub struct Gauge(Arc<AtomicUsize>);
-
-/// A part of a [`Gauge`]'s quantity; it is given back when this drops.
-pub struct Share {
-    gauge: Gauge,
-    quantity: usize,
-}
-
-impl Gauge {
-    /// The quantity in use.
-    #[must_use]
-    pub fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Takes `quantity`, if no more than `max` is in use then.
-    #[must_use]
-    pub fn take(&self, quantity: usize, max: usize) -> Option<Share> {
-        let before = self.0.fetch_add(quantity, Ordering::Relaxed);
-        let share = Share { gauge: self.clone(), quantity };
-        (before.saturating_add(quantity) <= max).then_some(share)
-    }
-}
-
-impl Share {
-    /// Takes `quantity` more, if no more than `max` is in use then.
-    #[must_use]
-    pub fn grow(&mut self, quantity: usize, max: usize) -> bool {
-        let before = self.gauge.0.fetch_add(quantity, Ordering::Relaxed);
-        self.quantity += quantity;
-        before.saturating_add(quantity) <= max
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.gauge.0.fetch_sub(self.quantity, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gauge_never_passes_its_bound_and_gives_everything_back() {
-        let gauge = Gauge::default();
-        let mut first = gauge.take(6, 10).unwrap();
-        assert!(gauge.take(5, 10).is_none());
-        assert_eq!(gauge.get(), 6, "what was refused is not in use");
-        assert!(first.grow(4, 10));
-        assert!(!first.grow(1, 10));
-        drop(first);
-        assert_eq!(gauge.get(), 0);
-    }
-}

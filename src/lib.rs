@@ -12,12 +12,12 @@
 //! | [`tls`] | certificates and keys, from PEM to what rustls takes |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
-//! | [`clock`], [`access_log`] | the one clock of the process, jitter; one line for each request |
+//! | [`clock`], [`access_log`], [`gauge`], [`kept`] | the one clock of the process, jitter; one line for each request; how much of something is in use; files that are followed |
 //! | [`metrics`] | every metric name, label and bucket |
 //! | [`certificates`] | the certificates in force, of listeners and towards backends; they follow their files |
 //! | [`link`], [`watch`] | the gateway's end of the wire to one backend: address, attempts under way, last error; how well affinity works |
 //! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
-//! | [`reload`] | what a new config changes, and how many sessions it moves |
+//! | [`reload`], [`access`] | what a new config changes, and how many sessions it moves; the API keys in force |
 //! | [`gateway`] | what the parts of the shell share |
 //! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
 //! | [`server`] | the life of the process: bind, serve, reload, drain, hand over |
@@ -41,6 +41,7 @@
 //!
 //! `tests/tidy.rs` keeps the order of the parts and the purity of the core.
 
+pub mod access;
 pub mod access_log;
 pub mod admin;
 pub mod certificates;
@@ -49,6 +50,8 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod gateway;
+pub mod gauge;
+pub mod kept;
 pub mod link;
 pub mod metrics;
 pub mod probe;

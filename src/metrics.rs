@@ -4,6 +4,7 @@
 //! compares with what `/metrics` says. Labels are small enums and configured names; never a session, a path or free
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
+mod access;
 mod certificates;
 mod families;
 mod labels;
@@ -14,12 +15,14 @@ mod watch;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
+pub use access::{AccessMetrics, HolderMetrics, KeyResult};
 pub use certificates::CertificateMetrics;
-pub use labels::{Code, Phase, RetryReason};
+pub use labels::{Code, Phase};
 pub use limits::{LimitMetrics, Shed};
 pub use overload::QueueExit;
 pub use watch::WatchMetrics;
 
+use crate::core::retry::RetryReason;
 use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
 use families::Families;
@@ -49,6 +52,8 @@ pub struct Metrics {
     pub limits: LimitMetrics,
     /// Certificates and their ends.
     pub certificates: CertificateMetrics,
+    /// API keys and their holders.
+    pub access: AccessMetrics,
 }
 
 /// `ingle_config_reloads_total`, by result.
@@ -81,6 +86,7 @@ impl Metrics {
         build_info(&families)?;
         Ok(Metrics {
             certificates: CertificateMetrics::new(&families)?,
+            access: AccessMetrics::new(&families)?,
             requests: counter(
                 "ingle_requests_total",
                 "Client requests, each once, by their final backend; none: the gateway answered itself",

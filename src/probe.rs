@@ -156,7 +156,7 @@ impl Probe {
         let limit = self.settings.timeout;
         let asked = async {
             let address = resolved(link).await?;
-            let answer = self.check.ask(&self.gateway, link.address.origin(), address, limit).await;
+            let answer = self.check.ask(&self.gateway, link, address, limit).await;
             let Err(error) = answer else { return Ok(()) };
             if matches!(error.etype(), ErrorType::CustomCode(..)) {
                 return Err(error);
@@ -164,7 +164,7 @@ impl Probe {
             // A name may have several addresses, with nobody listening on some: `localhost` often has.
             link.address.failed(Some(address));
             match resolved(link).await? {
-                other if other != address => self.check.ask(&self.gateway, link.address.origin(), other, limit).await,
+                other if other != address => self.check.ask(&self.gateway, link, other, limit).await,
                 _ => Err(error),
             }
         };
@@ -203,17 +203,21 @@ impl Check {
     async fn ask(
         &mut self,
         gateway: &Gateway,
-        origin: &Origin,
+        link: &Link,
         address: SocketAddr,
         timeout: Duration,
     ) -> pingora::Result<()> {
-        let mut peer = gateway.certificates.peer(address, origin)?;
+        let mut peer = gateway.certificates.peer(address, link.address.origin())?;
         peer.options.connection_timeout = Some(timeout);
         peer.options.read_timeout = Some(timeout);
         match self {
             Check::Tcp(connector) => connector.get_stream(&peer).await.map(drop),
             Check::Http(check) => {
                 check.peer_template = peer;
+                match &*link.authorization.load() {
+                    Some(own) => check.req.insert_header("Authorization", own.as_ref())?,
+                    None => drop(check.req.remove_header("Authorization")),
+                }
                 check.check(&Target::new(&address.to_string())?).await
             }
         }

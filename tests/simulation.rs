@@ -12,6 +12,10 @@
 
 #[path = "simulation/checks.rs"]
 mod checks;
+#[path = "fuzz/corpus.rs"]
+mod corpus;
+#[path = "simulation/fuzz.rs"]
+mod fuzz;
 #[path = "simulation/known.rs"]
 mod known;
 #[path = "simulation/model.rs"]
@@ -60,6 +64,12 @@ fn a_seed_replays() {
         world.finish()
     };
     assert_eq!(run(), run());
+}
+
+/// The inputs of `fuzz/corpus/pool`, and some made of them: `make fuzz` looks for more (docs/fuzzing.md).
+#[test]
+fn what_a_fuzzer_chose_agrees_with_the_model() {
+    corpus::replay("pool", 1000, fuzz::check);
 }
 
 fn from_environment(name: &str, default: u64) -> u64 {

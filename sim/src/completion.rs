@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::ServerKind;
+use crate::config::{ServerKind, SimConfig};
 use crate::engine::Prefilled;
 use crate::prompt::CompletionRequest;
 use crate::request::Request;
@@ -48,6 +48,17 @@ pub(crate) async fn answer(shared: &Shared, request: &Request, chat: bool, wire:
     let streams = asked.streams();
     drop(asked);
     if streams { job.stream(shared, wire).await } else { job.plain(shared, wire).await }
+}
+
+/// The text that every backend of this configuration generates for a request to `/v1/chat/completions`: for clients that
+/// verify what they get. As long as the request allows; a shorter limit gives a beginning of the same text.
+///
+/// # Errors
+/// When the body is no completion request.
+pub fn generated_text(config: &SimConfig, body: &[u8]) -> Result<String, String> {
+    let asked = CompletionRequest::parse(body)?;
+    let tokens = asked.max_tokens().unwrap_or(config.default_output_tokens.max(1));
+    Ok(text(asked.prompt(true, config.block_tokens).fingerprint(), 0..tokens))
 }
 
 /// A completion under way.

@@ -61,6 +61,7 @@ mod tokens;
 pub mod trace;
 mod wire;
 
+pub use completion::generated_text;
 pub use config::{KeepAlive, ServerKind, SimConfig};
 pub use faults::{Fault, FaultRule, Scope};
 pub use server::SimServer;

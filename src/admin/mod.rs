@@ -2,6 +2,7 @@
 
 mod backends;
 mod explain;
+mod login;
 mod page;
 mod reload;
 mod status;
@@ -11,13 +12,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
+use pingora::apps::ServerApp;
 use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
 use serde::Serialize;
 use serde_json::json;
 
 pub use explain::{BackendView, Explained, Score, Seen, explain};
 
+use crate::access;
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
 
@@ -26,16 +31,23 @@ pub struct Admin {
     gateway: Arc<Gateway>,
 }
 
+/// The connections to the admin listener.
+pub struct Connections {
+    gateway: Arc<Gateway>,
+    admin: Arc<HttpServer<Admin>>,
+}
+
 type Answer = Response<Vec<u8>>;
 
 impl Admin {
     /// The application, ready to be served.
     #[must_use]
-    pub fn app(gateway: &Arc<Gateway>) -> HttpServer<Admin> {
-        HttpServer::new_app(Admin { gateway: Arc::clone(gateway) })
+    pub fn app(gateway: &Arc<Gateway>) -> Connections {
+        let admin = Arc::new(HttpServer::new_app(Admin { gateway: Arc::clone(gateway) }));
+        Connections { gateway: Arc::clone(gateway), admin }
     }
 
-    fn answer(&self, method: &Method, path: &str, query: &str) -> Answer {
+    fn answer(&self, method: &Method, path: &str, query: &str, who: &str) -> Answer {
         let snapshot = self.gateway.snapshot.load();
         match (method.as_str(), path) {
             ("GET" | "HEAD", "/" | "/page.css" | "/page.js") => page::part(path),
@@ -48,8 +60,8 @@ impl Admin {
             ("GET" | "HEAD", "/status") => as_json(StatusCode::OK, &status::of(&self.gateway, &snapshot)),
             ("GET" | "HEAD", "/explain") => self.explain(query),
             ("POST", path) => match path.strip_prefix("/backends/").and_then(|rest| rest.rsplit_once('/')) {
-                Some((name, "drain")) => self.set_draining(name, true),
-                Some((name, "undrain")) => self.set_draining(name, false),
+                Some((name, "drain")) => self.set_draining(name, true, who),
+                Some((name, "undrain")) => self.set_draining(name, false, who),
                 _ => not_found(),
             },
             ("GET" | "HEAD", _) => not_found(),
@@ -84,7 +96,7 @@ impl Admin {
         }
     }
 
-    fn set_draining(&self, name: &str, draining: bool) -> Answer {
+    fn set_draining(&self, name: &str, draining: bool, who: &str) -> Answer {
         let snapshot = self.gateway.snapshot.load();
         let name = percent_decode(name);
         let Some(link) = snapshot.links.iter().find(|link| link.backend.name() == name) else {
@@ -92,7 +104,7 @@ impl Admin {
         };
         let now = self.gateway.clock.now();
         link.backend.set_draining(draining, now);
-        tracing::info!(backend = name, draining, "set by the admin listener");
+        tracing::info!(backend = name, draining, who, "set by the admin listener");
         as_json(StatusCode::OK, &backends::describe(&snapshot, link, &snapshot.pool.sessions_at(now), false))
     }
 }
@@ -107,6 +119,24 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
 }
 
 #[async_trait]
+impl ServerApp for Connections {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let snapshot = self.gateway.snapshot.load_full();
+        let allowed =
+            snapshot.config.admin.as_ref().is_some_and(|admin| access::may_come(admin.allow.as_ref(), &stream));
+        drop(snapshot);
+        if !allowed {
+            self.gateway.metrics.limits.address.inc();
+            tracing::debug!("closed: its address may not come to the admin listener");
+            return None;
+        }
+        self.admin.process_new(stream, shutdown).await
+    }
+
+    async fn cleanup(&self) {}
+}
+
+#[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Answer {
         let head = session.req_header();
@@ -114,9 +144,16 @@ impl ServeHttp for Admin {
             return error(StatusCode::FORBIDDEN, "another_site", "A page of another site may not do that.");
         }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let who = match login::of(head, &self.gateway) {
+            Ok(who) => who,
+            Err(refusal) => return *refusal,
+        };
         let mut answer = match (head.method.as_str(), path) {
-            ("POST", "/reload") => reload::reload(&self.gateway, query).await,
-            _ => self.answer(&head.method, path, query),
+            ("POST", "/reload") => {
+                tracing::info!(%who, "reload asked for on the admin listener");
+                reload::reload(&self.gateway, query).await
+            }
+            _ => self.answer(&head.method, path, query, &who),
         };
         if head.method == Method::HEAD {
             answer.body_mut().clear();

@@ -23,6 +23,8 @@ pub(super) struct Status {
     stopping: bool,
     connections: usize,
     requests_in_flight: usize,
+    /// Of request bodies kept for a retry.
+    held_body_bytes: usize,
     displaced_sessions: usize,
     /// Requests with a session, without one, and with an invalid one.
     sessions: Sessions,
@@ -87,6 +89,7 @@ pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
         stopping: gateway.stopping(),
         connections: gateway.connections.get(),
         requests_in_flight: gateway.requests.get(),
+        held_body_bytes: gateway.bodies.get(),
         displaced_sessions: snapshot.pool.displaced(),
         sessions: Sessions {
             with: snapshot.metrics.sessions(),

@@ -6,8 +6,7 @@
 //! | `store.rs` | the files, and what was last good in each |
 //! | `upstream.rs` | how backends are met |
 //!
-//! A connection keeps what it began with. Files are compared by their contents, so whatever way they were replaced is
-//! noticed, links of Kubernetes' secrets included. What can't be used leaves the former in force, and is logged once.
+//! A connection keeps what it began with. What can't be used leaves the former in force, and is logged once.
 
 mod store;
 mod upstream;
@@ -24,9 +23,10 @@ use pingora::{Error, ErrorType};
 pub use upstream::{NO_AUTHORITIES, connector_options};
 
 use crate::config::{Config, ListenerTls, Origin, UpstreamTls};
+use crate::kept::Found;
 use crate::metrics::CertificateMetrics;
 use crate::tls;
-use store::{Found, Store};
+use store::Store;
 use upstream::Upstream;
 
 /// The certificates in force.

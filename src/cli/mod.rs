@@ -4,6 +4,7 @@ pub mod check;
 mod completions;
 mod demo;
 mod explain;
+mod key;
 mod log;
 mod run;
 pub mod schema;
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::Args),
     /// Run one simulated llama-server or vLLM, to try a config without a GPU.
     Sim(sim::Args),
+    /// Make an API key: its line for a file of keys, and the key itself.
+    Key(key::Args),
     /// Print the JSON Schema of the config file.
     Schema,
     /// Print a completion script for a shell.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Demo(args) => demo::run(&args, cli.verbose > 0),
         Command::Sim(args) => sim::run(args),
+        Command::Key(args) => key::run(&args),
         Command::Schema => schema::run(),
         Command::Completions { shell } => completions::run(shell),
     }

@@ -1,6 +1,6 @@
 //! Where in the file the conversion is, and the errors it has found.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::errors::ConfigError;
 use super::keys::path_text;
@@ -36,11 +36,6 @@ impl Files<'static> {
 impl<'a> At<'a> {
     pub(super) fn new(root: &'a Node, problems: &'a mut Vec<ConfigError>, files: Files<'a>) -> Self {
         Self { root, problems, warnings: Vec::new(), files, path: Vec::new() }
-    }
-
-    /// What relative paths are relative to.
-    pub(super) fn directory(&self) -> &'a Path {
-        self.files.directory
     }
 
     /// Whether files that the config names are read and checked.
@@ -121,6 +116,16 @@ impl<'a> At<'a> {
             })
         });
         Some(converted.collect())
+    }
+
+    /// Converts a path that may be absent: `Some(None)`. It is relative to the config file's directory.
+    pub(super) fn path_to(&mut self, name: &str, value: Lenient<String>) -> Option<Option<PathBuf>> {
+        let directory = self.files.directory.to_owned();
+        self.optional(
+            name,
+            value,
+            |text| if text.is_empty() { Err("is empty".into()) } else { Ok(directory.join(text)) },
+        )
     }
 
     /// An error of the section itself.

@@ -6,16 +6,17 @@ use serde_yaml::Value;
 
 use super::at::{At, Files};
 use super::check::{address, positive, session_header, size, within};
+use super::convert_access::{access, admin, in_the_clear};
 use super::convert_pool::pools;
 use super::convert_tls;
 use super::errors::ConfigError;
 use super::file::{
-    AdminSection, AffinitySection, File, LimitsSection, ListenerSection, PerClientSection, ReloadSection,
-    ShutdownSection, schema,
+    AffinitySection, File, LimitsSection, ListenerSection, PerClientSection, ReloadSection, ShutdownSection, schema,
 };
 use super::keys::Keys;
 use super::lenient::Lenient;
 use super::memory::OF_CONNECTION;
+use super::networks::networks;
 use super::node::{Node, Step};
 use super::units::{PerTime, Size};
 use super::written::Written;
@@ -35,6 +36,7 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>, files: Files<
     let admin = admin(file.admin, at);
     let affinity = at.section("affinity", file.affinity, affinity);
     let pools = pools(file.pools, at);
+    let access = at.section("access", file.access, access);
     let limits = at.section("limits", file.limits, limits);
     let reload = at.section("reload", file.reload, reload);
     let shutdown = at.section("shutdown", file.shutdown, shutdown);
@@ -44,12 +46,16 @@ pub(super) fn config(root: &Node, problems: &mut Vec<ConfigError>, files: Files<
     distinct_addresses(&listeners, at);
     apart(admin.as_ref().and_then(Option::as_ref), &listeners, at);
     let listeners: Option<Vec<Listener>> = listeners.into_iter().collect();
+    if let (Some(access), Some(listeners)) = (&access, &listeners) {
+        in_the_clear(access, listeners, at);
+    }
     let warnings = all.into_warnings();
     Some(Config {
         listeners: listeners?,
         admin: admin?,
         affinity: affinity?,
         pools: pools?,
+        access: access?,
         limits: limits?,
         reload: reload?,
         shutdown: shutdown?,
@@ -67,15 +73,8 @@ fn read(value: Value, root: &Node, problems: &mut Vec<ConfigError>) -> Option<Fi
 fn listener(file: ListenerSection, at: &mut At<'_>) -> Option<Listener> {
     let address = at.key("address", file.address, address);
     let tls = convert_tls::listener(file.tls, at);
-    Some(Listener { address: address?, tls: tls? })
-}
-
-/// `Some(None)` where the file has no admin listener.
-fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Option<Admin>> {
-    if file.is_absent() {
-        return Some(None);
-    }
-    at.section("admin", file, |file, at| Some(Some(Admin { address: at.key("address", file.address, address)? })))
+    let allow = networks("allow", file.allow, at);
+    Some(Listener { address: address?, tls: tls?, allow: allow? })
 }
 
 /// No two listeners can be bound to overlapping addresses.
@@ -90,7 +89,7 @@ fn distinct_addresses(listeners: &[Option<Listener>], at: &mut At<'_>) {
 }
 
 fn apart(admin: Option<&Admin>, listeners: &[Option<Listener>], at: &mut At<'_>) {
-    let Some(Admin { address }) = admin else { return };
+    let Some(Admin { address, .. }) = admin else { return };
     if let Some(first) = taken_by(*address, listeners) {
         let message =
             format!("`{address}` is taken by listeners[{first}]: the admin listener needs an address of its own");

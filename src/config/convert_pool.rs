@@ -4,6 +4,7 @@ use super::at::At;
 use super::check::{
     backend_name, balance_factor, name, not_zero, or_none, or_none_up_to, origin, path, positive, size, within,
 };
+use super::convert_access::api_key_file;
 use super::convert_tls;
 use super::file::{
     BackendSection, DrainSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, SignalsSection,
@@ -154,6 +155,7 @@ fn entry(file: BackendSection, at: &mut At<'_>) -> Entry {
     let priority = at.key("priority", file.priority, within(0..=1000));
     let server = at.key("server", file.server, Ok);
     let draining = at.key("draining", file.draining, Ok);
+    let api_key_file = api_key_file(file.api_key_file, at);
 
     let name = match written {
         Some(None) => origin.as_ref().and_then(|origin| default_name(origin, at)),
@@ -167,6 +169,7 @@ fn entry(file: BackendSection, at: &mut At<'_>) -> Entry {
             priority: priority?,
             server: server?,
             draining: draining?,
+            api_key_file: api_key_file?,
         })
     };
     Entry { backend: backend(), name, named }

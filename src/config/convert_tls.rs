@@ -74,8 +74,8 @@ fn further(file: CertificateSection, at: &mut At<'_>) -> Option<IdentityFiles> {
 
 /// A certificate and its key, both or none of them: `Some(None)`.
 fn identity(certificate: Lenient<String>, key: Lenient<String>, at: &mut At<'_>) -> Option<Option<IdentityFiles>> {
-    let certificate = path("certificate", certificate, at);
-    let key = path("key", key, at);
+    let certificate = at.path_to("certificate", certificate);
+    let key = at.path_to("key", key);
     let files = match (certificate?, key?) {
         (Some(certificate), Some(key)) => IdentityFiles { certificate, key },
         (None, None) => return Some(None),
@@ -110,7 +110,7 @@ fn doubts(identity: &Identity, at: &mut At<'_>) {
 }
 
 fn authorities(name: &str, value: Lenient<String>, at: &mut At<'_>) -> Option<Option<PathBuf>> {
-    let path = path(name, value, at)?;
+    let path = at.path_to(name, value)?;
     match &path {
         Some(file) if at.reads_files() => match Authorities::read(file) {
             Ok(_) => Some(path),
@@ -118,12 +118,6 @@ fn authorities(name: &str, value: Lenient<String>, at: &mut At<'_>) -> Option<Op
         },
         _ => Some(path),
     }
-}
-
-/// A path is relative to the config file's directory.
-fn path(name: &str, value: Lenient<String>, at: &mut At<'_>) -> Option<Option<PathBuf>> {
-    let directory = at.directory().to_owned();
-    at.optional(name, value, |text| if text.is_empty() { Err("is empty".into()) } else { Ok(directory.join(text)) })
 }
 
 fn named<U>(key: &str, path: &std::path::Path, flaw: &str, at: &mut At<'_>) -> Option<U> {

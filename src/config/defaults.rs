@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::file::{
-    AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, File, HealthCheckSection,
-    LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PerClientSection, PoolSection, ReloadSection,
-    RetrySection, ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
+    AccessSection, AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, File,
+    HealthCheckSection, LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PerClientSection,
+    PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
 };
 use super::lenient::Lenient;
 use super::units::{PerTime, Share, Size, Span};
@@ -18,6 +18,7 @@ impl Default for File {
             admin: Lenient::Absent,
             affinity: good(AffinitySection::default()),
             pools: Lenient::Absent,
+            access: good(AccessSection::default()),
             limits: good(LimitsSection::default()),
             reload: good(ReloadSection::default()),
             shutdown: good(ShutdownSection::default()),
@@ -28,7 +29,7 @@ impl Default for File {
 
 impl Default for ListenerSection {
     fn default() -> Self {
-        Self { address: Lenient::Absent, tls: Lenient::Absent }
+        Self { address: Lenient::Absent, tls: Lenient::Absent, allow: Lenient::Absent }
     }
 }
 
@@ -47,7 +48,7 @@ impl Default for CertificateSection {
 
 impl Default for AdminSection {
     fn default() -> Self {
-        Self { address: Lenient::Absent }
+        Self { address: Lenient::Absent, allow: Lenient::Absent, keys_file: Lenient::Absent }
     }
 }
 
@@ -157,7 +158,14 @@ impl Default for BackendSection {
             priority: good(0),
             server: good(ServerKind::LlamaServer),
             draining: good(false),
+            api_key_file: Lenient::Absent,
         }
+    }
+}
+
+impl Default for AccessSection {
+    fn default() -> Self {
+        Self { keys_file: Lenient::Absent, trusted_proxies: good(Vec::new()) }
     }
 }
 

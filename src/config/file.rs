@@ -40,6 +40,8 @@ pub(super) struct File {
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 1))]
     pub(super) pools: List<PoolSection>,
+    /// Who may send requests, and whose word is taken for who they are.
+    pub(super) access: Lenient<AccessSection>,
     /// Bounds on what clients may use.
     pub(super) limits: Lenient<LimitsSection>,
     /// How a changed file comes into force.
@@ -61,6 +63,10 @@ pub(super) struct ListenerSection {
     /// TLS for all connections of this listener. Absent: none (HTTP/1.1 and h2c).
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) tls: Lenient<ListenerTlsSection>,
+    /// Who may connect: ranges (CIDR) and addresses. Absent: everybody.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub(super) allow: List<String>,
 }
 
 /// The admin listener.
@@ -68,9 +74,16 @@ pub(super) struct ListenerSection {
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Admin", extend("required" = ["address"]))]
 pub(super) struct AdminSection {
-    /// IP:PORT to bind, such as 127.0.0.1:9180; never a traffic listener's.
+    /// IP:PORT to bind, such as 127.0.0.1:9180; never a traffic listener's. Another than a loopback address needs keys.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) address: Lenient<String>,
+    /// Who may connect: ranges (CIDR) and addresses. Absent: everybody.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub(super) allow: List<String>,
+    /// File of the keys that are asked for, by name and hash. Absent: none.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) keys_file: Lenient<String>,
 }
 
 /// How sessions are recognised and placed.
@@ -256,6 +269,22 @@ pub(super) struct BackendSection {
     pub(super) server: Lenient<ServerKind>,
     /// Takes no new sessions from the start.
     pub(super) draining: Lenient<bool>,
+    /// File of the API key that it wants, in place of the clients'. Absent: clients bring their own.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) api_key_file: Lenient<String>,
+}
+
+/// Who may send requests, and whose word is taken for who they are.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Access")]
+pub(super) struct AccessSection {
+    /// File of API keys, by name and hash, with limits for each. Absent: nobody is asked for a key.
+    #[serde(skip_serializing_if = "Lenient::is_absent")]
+    pub(super) keys_file: Lenient<String>,
+    /// The proxies in front whose X-Forwarded headers are believed: ranges (CIDR) and addresses.
+    #[schemars(length(max = 1024))]
+    pub(super) trusted_proxies: List<String>,
 }
 
 /// Bounds on what clients may use.

@@ -111,7 +111,7 @@ fn listeners_and_admin() {
             "19: admin.address: `127.0.0.1:80` is taken by listeners[0]: the admin listener needs an address of its own",
         ),
         (
-            "admin: { address: 0.0.0.0:80 }",
+            "admin: { address: 0.0.0.0:80, keys_file: k }",
             "19: admin.address: `0.0.0.0:80` is taken by listeners[0]: the admin listener needs an address of its own",
         ),
     ]);

@@ -5,9 +5,9 @@ use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
 use super::file::{
-    AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, HealthCheckSection, LimitsSection,
-    ListenerSection, ListenerTlsSection, OverloadSection, PerClientSection, PoolSection, ReloadSection, RetrySection,
-    ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
+    AccessSection, AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, HealthCheckSection,
+    LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PerClientSection, PoolSection, ReloadSection,
+    RetrySection, ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
 };
 use super::keys::nearest;
 use super::lenient::{Leaf, Lenient, quote};
@@ -97,5 +97,5 @@ macro_rules! read_as {
 
 read_as!(|value| read_choice(&value); AccessLog Balance DrainSessions Policy ProbeKind ReturnHome ServerKind);
 read_as!(read_section; CertificateSection ListenerTlsSection PerClientSection UpstreamTlsSection);
-read_as!(read_section; AdminSection AffinitySection BackendSection HealthCheckSection LimitsSection ListenerSection);
+read_as!(read_section; AccessSection AdminSection AffinitySection BackendSection HealthCheckSection LimitsSection ListenerSection);
 read_as!(read_section; DrainSection OverloadSection PoolSection ReloadSection RetrySection ShutdownSection SignalsSection TimeoutsSection);

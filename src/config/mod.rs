@@ -4,12 +4,14 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `mod.rs`, `pool.rs`, `overload.rs`, `tls.rs` | what is meant: [`Config`] and its parts, nothing optional that has a default |
+//! | `mod.rs`, `pool.rs`, `overload.rs`, `tls.rs`, `access.rs` | what is meant: [`Config`] and its parts, nothing optional that has a default |
 //! | `file.rs`, `file_tls.rs`, `defaults.rs` | what is written: a 1:1 mirror of the file, and every default; the JSON schema comes from here |
 //! | `node.rs` | the YAML document as a tree in which every scalar knows its line and column |
 //! | `keys.rs` | unknown, duplicate and valueless keys, found by comparing the tree with the schema |
 //! | `lenient.rs`, `leaves.rs`, `units.rs` | values that keep their error instead of ending the parse; durations, sizes, shares, rates |
-//! | `convert.rs`, `convert_pool.rs`, `convert_tls.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
+//! | `networks.rs` | ranges of addresses |
+//! | `key_file.rs`, `secret.rs` | the files of API keys that it names |
+//! | `convert.rs`, `convert_pool.rs`, `convert_tls.rs`, `convert_access.rs`, `check.rs`, `at.rs` | mirror to [`Config`], collecting every error with its key path |
 //! | `memory.rs` | what connections and requests count against `limits.memory` |
 //! | `written.rs` | [`Written`]: the file with every default, for telling what a new one changes |
 //! | `errors.rs` | [`Errors`]: every mistake of a file, in file order |
@@ -25,28 +27,35 @@
 //! A field in `file.rs`, its default in `defaults.rs`, its check in `convert*.rs`, a line in `conf/reference.yaml`, a row in
 //! `golden*.rs` for each mistake one can make. The tests of `reference.rs` name what is missing.
 
+mod access;
 mod at;
 mod check;
 mod convert;
+mod convert_access;
 mod convert_pool;
 mod convert_tls;
 mod defaults;
 mod errors;
 mod file;
 mod file_tls;
+mod key_file;
 mod keys;
 mod leaves;
 mod lenient;
 pub mod memory;
+mod networks;
 mod node;
 mod overload;
 mod pool;
+mod secret;
 mod tls;
 mod units;
 mod written;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_access;
 #[cfg(test)]
 mod golden_pool;
 #[cfg(test)]
@@ -58,21 +67,25 @@ mod reference;
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::access::Access;
 use self::at::Files;
 pub use self::errors::{ConfigError, Errors};
 pub use self::file::schema;
+pub use self::key_file::{Holder, KeyFile, holder_name};
+pub use self::networks::Networks;
 use self::node::Position;
 pub use self::overload::{MaxInFlight, Overload};
 pub use self::pool::{
     Backend, Balance, Drain, DrainSessions, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Signals, Timeouts,
 };
+pub use self::secret::{Digest, Secret};
 pub use self::tls::{IdentityFiles, ListenerTls, UpstreamTls};
 pub use self::units::Rate;
 pub use self::written::Written;
@@ -88,6 +101,8 @@ pub struct Config {
     pub affinity: Affinity,
     /// The pools: exactly one until there are routes; see [`Config::pool`].
     pub pools: Vec<Pool>,
+    /// Who may send requests.
+    pub access: Access,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// How a changed file comes into force.
@@ -109,13 +124,19 @@ pub struct Listener {
     pub address: SocketAddr,
     /// How clients are met; `None`: without TLS.
     pub tls: Option<ListenerTls>,
+    /// Who may connect; `None`: everybody.
+    pub allow: Option<Networks>,
 }
 
 /// The admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// The address to bind; port 0 lets the system choose.
+    /// The address to bind; port 0 lets the system choose. Not a loopback address only if there are keys.
     pub address: SocketAddr,
+    /// Who may connect; `None`: everybody.
+    pub allow: Option<Networks>,
+    /// The file of keys; `None` asks nobody for one.
+    pub keys_file: Option<PathBuf>,
 }
 
 /// How sessions are recognised and placed.

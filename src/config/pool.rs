@@ -1,6 +1,7 @@
 //! A pool and its backends, as configured.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -143,6 +144,8 @@ pub struct Backend {
     pub server: ServerKind,
     /// Takes no new sessions from the start.
     pub draining: bool,
+    /// The file of the API key that it wants; `None`: it gets the clients' own.
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// Where a backend listens. Displays as its URL.

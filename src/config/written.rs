@@ -38,6 +38,15 @@ impl Written {
         keys
     }
 
+    /// The file, every key with its value: what [`Config::parse`] would read as the same config. For tools that write
+    /// files. Some values are secrets, so it belongs into no log and no answer.
+    ///
+    /// [`Config::parse`]: super::Config::parse
+    #[must_use]
+    pub fn with_secrets(&self) -> &Value {
+        &self.0
+    }
+
     fn backend(&self, at: usize) -> &Value {
         &self.0["pools"][0]["backends"][at]
     }

@@ -14,6 +14,7 @@
 //! - [`displaced`]: the sessions that are away from home;
 //! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
+//! - [`retry`]: whose fault a failure was, and whether the request is sent again;
 //! - [`budget`]: how many retries the moment allows;
 //! - [`rate`]: how often somebody may do something;
 //! - [`clients`]: what each client uses;
@@ -39,6 +40,7 @@ pub mod hints;
 pub mod pool;
 pub mod rate;
 mod recent;
+pub mod retry;
 pub mod round_robin;
 pub mod savings;
 pub mod session;

@@ -33,6 +33,35 @@ impl SessionKey {
         Ok(Some(SessionKey(xxh3_64_with_seed(id, seed.get()))))
     }
 
+    /// The session of a request, and which of the headers that may carry one had it: the first of them, in order of
+    /// precedence, that is present and not empty. `headers` has all values that the request has of each. `None` if
+    /// there is no session.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] if that header's value is none, or it has several that differ: a shared fallback would put strangers
+    /// on one backend, and the next header's turn it is not.
+    pub fn find<'a, V: Iterator<Item = &'a [u8]>>(
+        headers: impl Iterator<Item = V>,
+        max_length: usize,
+        seed: Seed,
+    ) -> Result<Option<(usize, SessionKey)>, Invalid> {
+        for (index, values) in headers.enumerate() {
+            let mut found = None;
+            for value in values {
+                match (found, SessionKey::parse(value, max_length, seed)?) {
+                    (Some(one), Some(other)) if one != other => return Err(Invalid),
+                    (_, Some(key)) => found = Some(key),
+                    (_, None) => {}
+                }
+            }
+            if let Some(key) = found {
+                return Ok(Some((index, key)));
+            }
+        }
+        Ok(None)
+    }
+
     /// A key from its 64 bits, for tests and simulations.
     #[must_use]
     pub fn from_bits(bits: u64) -> SessionKey {

@@ -60,10 +60,10 @@ impl Tail {
         self.0.extend_from_slice(piece);
     }
 
-    /// The usage figures in the bytes noted so far.
+    /// The usage figures in the last [`KEPT`] bytes, in whatever pieces they came.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        read(&self.0)
+        read(&self.0[self.0.len().saturating_sub(KEPT)..])
     }
 }
 
@@ -73,7 +73,7 @@ pub const KEPT: usize = 4096;
 /// Reads the last usage figures in a piece of JSON or of an event stream.
 ///
 /// It looks for keys, not for structure: a quoted key inside a string would have its quotes escaped, so a chat about
-/// `"prompt_tokens": 7` is not mistaken for usage.
+/// `"prompt_tokens": 7` is not mistaken for usage. Figures are whole numbers; one that `text` ends in may go on, and is none.
 #[must_use]
 pub fn read(text: &[u8]) -> Option<Usage> {
     let keys = &*KEYS;
@@ -109,17 +109,22 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
 /// The number after the last `key` (found with its quotes) that is a key of an object.
 fn last_number(text: &[u8], key: &Finder<'_>) -> Option<u64> {
     let numbers = key.find_iter(text).filter_map(|at| {
-        let inside_a_string = at > 0 && text[at - 1] == b'\\';
+        // Where `text` begins, the backslash may be what was cut off. No JSON begins with a key.
+        let inside_a_string = at == 0 || text[at - 1] == b'\\';
         if inside_a_string { None } else { number_of(&text[at + key.needle().len()..]) }
     });
     numbers.last()
 }
 
-/// The number in `: 123`, if that is how `text` begins.
+/// The number in `: 123,`, if that is how `text` begins.
 fn number_of(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-    let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
-    std::str::from_utf8(&text[..digits]).ok()?.parse().ok()
+    let digits = text.iter().position(|b| !b.is_ascii_digit())?;
+    let (number, rest) = text.split_at(digits);
+    if !matches!(rest[0], b',' | b'}' | b']') && !rest[0].is_ascii_whitespace() {
+        return None;
+    }
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -164,6 +169,26 @@ mod tests {
             read(br#"{"content":"\"prompt_tokens\":7","usage":{"prompt_tokens":9}}"#).map(|u| u.prompt),
             Some(9)
         );
+    }
+
+    /// A backend that dies within its answer.
+    #[test]
+    fn half_a_number_is_none() {
+        assert_eq!(read(br#"{"usage":{"prompt_tokens":30"#), None, "it may have been 3020");
+        assert_eq!(read(br#"{"usage":{"prompt_tokens":3020,"prompt"#).map(|usage| usage.prompt), Some(3020));
+        assert_eq!(read(br#"{"usage":{"prompt_tokens":30.5}}"#), None, "no number of tokens");
+    }
+
+    #[test]
+    fn the_figures_depend_on_the_last_bytes_not_on_the_pieces_in_which_they_came() {
+        let text = format!("{{\"prompt_tokens\":5}}{}", " ".repeat(KEPT));
+        let (mut whole, mut pieces) = (Tail::default(), Tail::default());
+        whole.push(text.as_bytes());
+        text.as_bytes().chunks(100).for_each(|piece| pieces.push(piece));
+        assert_eq!((whole.usage(), pieces.usage()), (None, None));
+        // What is left of `\"prompt_tokens": 7` when the backslash is just beyond.
+        let cut = format!("\"prompt_tokens\": 7,{}", " ".repeat(KEPT - 19));
+        assert_eq!((cut.len(), read(cut.as_bytes())), (KEPT, None));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What the gateway itself may use: connections, descriptors, memory, and what one client may use of it.
 
-use super::{Gateway, Share};
+use super::Gateway;
 use crate::config::{Limits, memory};
 use crate::core::clients::{ClientId, Guest};
+use crate::gauge::Share;
 use crate::metrics::Shed;
 use crate::snapshot::Snapshot;
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use pingora::{Error, ErrorType};
@@ -42,6 +43,8 @@ pub struct Link {
     pub queue: Arc<Queue>,
     /// Its name, ready for `X-Ingle-Backend`.
     pub header: HeaderValue,
+    /// What it wants as `Authorization`, in place of the clients' own; `None`: nothing.
+    pub authorization: ArcSwapOption<HeaderValue>,
     last_error: Mutex<Option<LastError>>,
     fresh: AtomicU64,
 }
@@ -66,6 +69,7 @@ impl Link {
             returns: watch::Sender::new(0),
             queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
+            authorization: ArcSwapOption::empty(),
             last_error: Mutex::default(),
             fresh: AtomicU64::new(0),
             backend,

@@ -42,47 +42,6 @@ impl Code {
     }
 }
 
-/// What made a retry necessary; the label `reason`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryReason {
-    /// The connection was refused or timed out.
-    Connect,
-    /// A reused connection had died.
-    Stale,
-    /// A fresh connection was closed before any byte of the response.
-    Closed,
-    /// 502, 503 or 429 while another backend was available.
-    Status,
-    /// No byte of the response in time.
-    FirstByte,
-    /// The backend turned unhealthy while the request waited there.
-    Unhealthy,
-}
-
-impl RetryReason {
-    pub(super) const ALL: [RetryReason; 6] = [
-        RetryReason::Connect,
-        RetryReason::Stale,
-        RetryReason::Closed,
-        RetryReason::Status,
-        RetryReason::FirstByte,
-        RetryReason::Unhealthy,
-    ];
-
-    /// The name in metrics and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RetryReason::Connect => "connect",
-            RetryReason::Stale => "stale",
-            RetryReason::Closed => "closed",
-            RetryReason::Status => "status",
-            RetryReason::FirstByte => "first_byte",
-            RetryReason::Unhealthy => "unhealthy",
-        }
-    }
-}
-
 /// How far a request was when its client left; the label `phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

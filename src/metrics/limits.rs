@@ -40,6 +40,8 @@ impl Shed {
 /// What was turned away, and what is in use.
 pub struct LimitMetrics {
     shed: [IntCounter; 5],
+    /// Connections from addresses that a listener does not allow.
+    pub address: IntCounter,
     memory: [IntGauge; 5],
 }
 
@@ -47,7 +49,7 @@ impl LimitMetrics {
     pub(super) fn new(families: &Families) -> prometheus::Result<LimitMetrics> {
         let shed = families.counter(
             "ingle_refused_total",
-            "Connections and requests that were refused for a bound of the gateway's own, by which",
+            "Connections and requests that were refused for a bound of the gateway's own, or for their address",
             &["reason"],
         )?;
         let memory = families.gauge(
@@ -57,6 +59,7 @@ impl LimitMetrics {
         )?;
         Ok(LimitMetrics {
             shed: Shed::ALL.map(|reason| shed.with_label_values(&[reason.as_str()])),
+            address: shed.with_label_values(&["address"]),
             memory: ["connections", "tls", "http2", "requests", "bodies"].map(|part| memory.with_label_values(&[part])),
         })
     }

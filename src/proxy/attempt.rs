@@ -51,6 +51,7 @@ pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<Ht
 }
 
 async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
+    wait::for_first_probes(ctx).await;
     let mut verdict = ctx.select(wait::patience(ctx));
     if let Verdict::Wait { member, .. } = verdict {
         verdict = wait::for_room(session, ctx, member).await?;

@@ -20,7 +20,7 @@ use super::errors::{Refusal, Refused};
 use super::reframe;
 use crate::clock::Clock;
 use crate::core::Millis;
-use crate::gateway::Share;
+use crate::gauge::Share;
 
 /// A request's body.
 pub(super) enum Body {

@@ -24,8 +24,11 @@ use pingora::server::configuration::ServerConf;
 use tokio::sync::Notify;
 
 use super::{Proxy, handshake, http2, limits};
+use crate::access;
 use crate::certificates::{Meeting, NO_AUTHORITIES};
-use crate::gateway::{Gateway, Gauge, Open};
+use crate::core::clients::ClientId;
+use crate::gateway::{Gateway, Open};
+use crate::gauge::Gauge;
 use crate::metrics::Shed;
 
 /// The application behind a traffic listener. Its clones share everything.
@@ -60,6 +63,21 @@ impl Connections {
         Connections { listener, ..self.clone() }
     }
 
+    /// Whether who connected may come to this listener; who may not is told nothing. What the last connection of a
+    /// listener that is gone would have been allowed, nobody knows any more.
+    fn allows(&self, stream: &Stream) -> bool {
+        let snapshot = self.gateway.snapshot.load();
+        let listener = snapshot.config.listeners.iter().find(|listener| listener.address == self.listener);
+        listener.is_some_and(|listener| access::may_come(listener.allow.as_ref(), stream))
+    }
+
+    /// Whose connection it is, to `limits.per_client`; nobody's, if a proxy brings it that has many clients.
+    fn owner(&self, stream: &Stream) -> Option<ClientId> {
+        let peer = access::peer(stream)?;
+        let proxies = &self.gateway.snapshot.load().config.access.trusted_proxies;
+        (proxies.is_empty() || !proxies.contains(peer)).then(|| limits::id(peer))
+    }
+
     /// Turns a connection away, and tells its client why where that is cheap: over TLS it would cost a handshake.
     async fn refuse(&self, stream: Stream, meeting: &Meeting, shed: Shed) {
         self.gateway.metrics.limits.shed(shed);
@@ -79,8 +97,13 @@ impl Connections {
 #[async_trait]
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        if !self.allows(&stream) {
+            self.gateway.metrics.limits.address.inc();
+            tracing::debug!(listener = %self.listener, "closed: its address may not come here");
+            return None;
+        }
         let meeting = self.gateway.certificates.meeting(self.listener);
-        let open = match self.gateway.connect(limits::owner(&stream), matches!(meeting, Meeting::Tls(_))) {
+        let open = match self.gateway.connect(self.owner(&stream), matches!(meeting, Meeting::Tls(_))) {
             Ok(open) => open,
             Err(shed) => {
                 self.refuse(stream, &meeting, shed).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::access::Asker;
 use super::body::Body;
 use super::connections::Busy;
 use super::form::Form;
@@ -11,7 +12,8 @@ use super::http2::Streams;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
-use crate::gateway::{Gateway, Share};
+use crate::gateway::Gateway;
+use crate::gauge::Share;
 use crate::link::{Attempt, Cut, Link, Seat};
 use crate::snapshot::Snapshot;
 
@@ -21,6 +23,8 @@ pub struct Ctx {
     pub(super) snapshot: Arc<Snapshot>,
     /// What its head says.
     pub(super) form: Form,
+    /// Who asks.
+    pub(super) asker: Asker,
     /// Its session, if it has one.
     pub(super) key: Option<SessionKey>,
     /// The length of its body, or 0 if that is not known before a backend is selected.
@@ -69,6 +73,7 @@ impl Ctx {
         let snapshot = gateway.snapshot.load_full();
         Ctx {
             form: Form::default(),
+            asker: Asker::default(),
             key: None,
             bytes: 0,
             body: Body::Empty,

@@ -66,6 +66,23 @@ impl Refusal {
         code: "body_too_large",
         message: "The request's body is larger than this gateway accepts (limits.max_body).",
     };
+    pub(super) const NO_KEY: Refusal = Refusal {
+        status: StatusCode::UNAUTHORIZED,
+        code: "invalid_api_key",
+        message: "This gateway wants an API key: Authorization: Bearer KEY.",
+    };
+    pub(super) const UNKNOWN_KEY: Refusal =
+        Refusal { status: StatusCode::UNAUTHORIZED, code: "invalid_api_key", message: "This API key is not known." };
+    pub(super) const RATE_OF_KEY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "rate_limit_exceeded",
+        message: "This API key has had as many requests as it may have in this time; try again later.",
+    };
+    pub(super) const TOO_MANY_OF_KEY: Refusal = Refusal {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many_requests",
+        message: "This API key has as many requests under way as it may have; try again when one has ended.",
+    };
     pub(super) const TOO_OFTEN: Refusal = Refusal {
         status: StatusCode::TOO_MANY_REQUESTS,
         code: "rate_limit_exceeded",
@@ -117,7 +134,12 @@ impl Refusal {
         Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal_error", message: "The gateway failed." };
 
     fn body(self) -> Bytes {
-        let kind = if self.status.is_client_error() { "invalid_request_error" } else { "server_error" };
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
         json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
     }
 }
@@ -139,6 +161,7 @@ pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refuse
     match refused {
         Refused::Answer(refusal) => respond(session, ctx, refusal, None).await.map(|()| true),
         Refused::Later(refusal, wait) => {
+            // Whole seconds (RFC 9110, section 10.2.3), never too few.
             let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
             respond_and_keep(session, ctx, refusal, HeaderValue::from_str(&seconds).ok()).await.map(|()| true)
         }
@@ -242,6 +265,9 @@ fn written(
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         head.insert_header(header::RETRY_AFTER, retry_after.unwrap_or(HeaderValue::from_static(RETRY_AFTER)))?;
+    }
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        head.insert_header("WWW-Authenticate", "Bearer")?;
     }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
     Ok((head, body))

@@ -6,6 +6,7 @@ use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_target_authority};
 use pingora::proxy::Session;
 
+use super::access;
 use super::errors::Refusal;
 
 /// What a head says, of which more than one step wants to know. All headers are read once: looking one up costs as much
@@ -20,8 +21,10 @@ pub(super) struct Form {
     pub(super) expects_continue: bool,
     /// Whether there is a header that is meant for us alone, and Pingora has something to strip.
     pub(super) hop_by_hop: bool,
-    /// Whether a proxy before us has said whom it forwards.
-    pub(super) forwarded_for: bool,
+    /// Whether somebody before us has said whom he forwards, and how.
+    pub(super) forwarded: bool,
+    /// Whether the client shows who it is.
+    pub(super) credentials: bool,
     /// Whether the client named the request.
     pub(super) request_id: bool,
     bytes: usize,
@@ -74,12 +77,13 @@ impl Form {
                 header::TRANSFER_ENCODING => form.declares_coding(value),
                 header::EXPECT => form.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
                 header::CONNECTION | header::UPGRADE | header::TE | header::TRAILER => form.hop_by_hop = true,
+                header::AUTHORIZATION => form.credentials = true,
                 header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => form.hop_by_hop = true,
                 _ => match name.as_str() {
                     "keep-alive" | "proxy-connection" | "http2-settings" => form.hop_by_hop = true,
-                    "x-forwarded-for" => form.forwarded_for = true,
                     "x-request-id" => form.request_id = true,
-                    _ => {}
+                    "x-api-key" => form.credentials = true,
+                    other => form.forwarded |= access::tells_of_client(other),
                 },
             }
         }

@@ -5,18 +5,20 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{ErrorType, OrErr, Result};
 
+use super::access::{self, Asker};
 use super::connections;
 use super::ctx::Ctx;
 use super::errors::Refused;
 use super::{form, limits};
-use crate::config::{Affinity, SessionHeader};
 use crate::core::SessionKey;
-use crate::metrics::PoolMetrics;
+use crate::core::session::Invalid;
 use crate::snapshot::Snapshot;
 
 /// Refuses what no backend should see; finds the session of what may pass.
 pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
     ctx.record.request(session);
+    ctx.asker = Asker::of(session, ctx);
+    ctx.record.client(ctx.asker.address);
     let max_header_bytes = ctx.snapshot.config.limits.max_header_bytes;
     // A client that stops reading stops the reading from the backend, too. Over HTTP/1.1 the sweep notices and the
     // connection ends (`connections.rs`); over HTTP/2 there may be others on it, so each write has a limit.
@@ -25,6 +27,8 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
     }
     ctx.form = form::read(session, max_header_bytes)?;
     limits::admit(session, ctx)?;
+    ctx.asker.admitted = access::admit(session, ctx)?;
+    ctx.record.key(ctx.asker.admitted.as_ref());
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);
@@ -33,22 +37,48 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
 
 /// Adds what every backend is told besides what the client said.
 pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    if ctx.form.forwarded && !ctx.asker.trusted {
+        forget_forwarded(upstream);
+    }
     if let Some(client) = connections::client(session, &ctx.busy) {
-        let chain = if ctx.form.forwarded_for { forwarded_for(upstream, &client)? } else { client };
+        let chain = if ctx.form.forwarded { forwarded_for(upstream, client)? } else { client };
         upstream.insert_header("X-Forwarded-For", chain)?;
     }
-    upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme(session)))?;
-    match host(session.req_header()) {
-        Some(host) => upstream.insert_header("X-Forwarded-Host", host)?,
-        None => {
-            upstream.remove_header("X-Forwarded-Host");
-            add_host(upstream, ctx)?;
-        }
+    // What is still there, a trusted proxy has said.
+    if !ctx.form.forwarded || !upstream.headers.contains_key("x-forwarded-proto") {
+        upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme(session)))?;
     }
+    match host(session.req_header()) {
+        Some(_) if ctx.form.forwarded && upstream.headers.contains_key("x-forwarded-host") => {}
+        Some(host) => upstream.insert_header("X-Forwarded-Host", host)?,
+        None => add_host(upstream, ctx)?,
+    }
+    add_credentials(upstream, ctx)?;
     if !ctx.form.request_id {
         upstream.insert_header("X-Request-Id", ctx.record.made_up_id())?;
     }
     Ok(())
+}
+
+/// Anybody can say who he is and how he came.
+fn forget_forwarded(upstream: &mut RequestHeader) {
+    let told = upstream.headers.keys().filter(|name| access::tells_of_client(name.as_str()));
+    for name in told.cloned().collect::<Vec<_>>() {
+        upstream.remove_header(&name);
+    }
+}
+
+/// Keys that were meant for the gateway end here; a backend that wants one gets its own.
+fn add_credentials(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    let own = ctx.link().and_then(|link| link.authorization.load_full());
+    if ctx.form.credentials && (own.is_some() || ctx.asker.admitted.is_some()) {
+        upstream.remove_header(&header::AUTHORIZATION);
+        upstream.remove_header(&access::API_KEY);
+    }
+    match own {
+        Some(own) => upstream.insert_header("Authorization", own.as_ref()),
+        None => Ok(()),
+    }
 }
 
 /// How the client came.
@@ -77,50 +107,24 @@ fn add_host(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
 }
 
 /// The proxies that a request came through, and who asked us.
-fn forwarded_for(head: &RequestHeader, client: &HeaderValue) -> Result<HeaderValue> {
-    let before = head.headers.get_all("x-forwarded-for").iter();
-    let chain: Vec<&[u8]> = before.chain([client]).map(HeaderValue::as_bytes).collect();
+fn forwarded_for(head: &RequestHeader, client: HeaderValue) -> Result<HeaderValue> {
+    let before = head.headers.get_all(access::FORWARDED_FOR).iter();
+    let chain: Vec<&[u8]> = before.chain([&client]).map(HeaderValue::as_bytes).collect();
     HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
 }
 
-/// The session in the first of the configured headers that is present and not empty. A value that is none, or several
-/// that differ, make it a request without a session: a shared fallback would put strangers on one backend.
+/// The session in the first of the configured headers that has one; counts where it came from.
 fn session_key(session: &Session, snapshot: &Snapshot) -> Option<SessionKey> {
     let (affinity, metrics) = (&snapshot.config.affinity, &snapshot.metrics);
-    for (index, header) in affinity.headers.iter().enumerate() {
-        match value_of(session, header, affinity, snapshot) {
-            Ok(Some(key)) => {
-                metrics.session_header(index);
-                return Some(key);
-            }
-            Ok(None) => {}
-            Err(()) => return invalid(metrics),
+    let sent = &session.req_header().headers;
+    let values = affinity.headers.iter().map(|header| sent.get_all(&header.name).iter().map(HeaderValue::as_bytes));
+    match SessionKey::find(values, affinity.max_length, snapshot.pool.settings().seed) {
+        Ok(Some((index, key))) => {
+            metrics.session_header(index);
+            return Some(key);
         }
+        Ok(None) => metrics.session_none.inc(),
+        Err(Invalid) => metrics.session_invalid.inc(),
     }
-    metrics.session_none.inc();
     None
-}
-
-fn invalid(metrics: &PoolMetrics) -> Option<SessionKey> {
-    metrics.session_invalid.inc();
-    None
-}
-
-fn value_of(
-    session: &Session,
-    header: &SessionHeader,
-    affinity: &Affinity,
-    snapshot: &Snapshot,
-) -> std::result::Result<Option<SessionKey>, ()> {
-    let seed = snapshot.pool.settings().seed;
-    let mut found = None;
-    for value in session.req_header().headers.get_all(&header.name) {
-        let key = SessionKey::parse(value.as_bytes(), affinity.max_length, seed).map_err(|_| ())?;
-        match (found, key) {
-            (Some(one), Some(other)) if one != other => return Err(()),
-            (_, Some(key)) => found = Some(key),
-            (_, None) => {}
-        }
-    }
-    Ok(found)
 }

@@ -30,24 +30,15 @@ fn check(session: &Session, ctx: &Ctx) -> Result<(), (Shed, Refused)> {
         Shed::Descriptors => (shed, Refusal::NO_DESCRIPTORS.into()),
         _ => (shed, Refusal::NO_MEMORY.into()),
     })?;
-    let (Some(rate), Some(client)) = (ctx.snapshot.client_rate, asker(session)) else { return Ok(()) };
+    let (Some(rate), Some(client)) = (ctx.snapshot.client_rate, ctx.asker.address.map(id)) else { return Ok(()) };
     gateway
         .clients
         .ask(client, rate, ctx.now())
         .map_err(|wait| (Shed::ClientRequests, Refused::Later(Refusal::TOO_OFTEN, Duration::from_millis(wait))))
 }
 
-/// Whose request it is, to `limits.per_client`.
-fn asker(session: &Session) -> Option<ClientId> {
-    Some(id(session.client_addr()?.as_inet()?.ip()))
-}
-
-/// Whose connection it is, to `limits.per_client`.
-pub(super) fn owner(stream: &Stream) -> Option<ClientId> {
-    Some(id(stream.get_socket_digest()?.peer_addr()?.as_inet()?.ip()))
-}
-
-fn id(address: IpAddr) -> ClientId {
+/// Who has this address, to `limits.per_client`.
+pub(super) fn id(address: IpAddr) -> ClientId {
     match address.to_canonical() {
         IpAddr::V4(address) => ClientId::v4(address.into()),
         IpAddr::V6(address) => ClientId::v6(address.into()),

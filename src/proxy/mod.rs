@@ -5,7 +5,7 @@
 //! | phase | file | what |
 //! |---|---|---|
 //! | `on_connection_reuse` | `connections.rs` | whose connection it is, so that it is not idle |
-//! | `request_filter` | `head.rs`, `form.rs`, `limits.rs`, `body.rs`, `reframe.rs` | refuse what is malformed or too much, find the session, hold the body |
+//! | `request_filter` | `head.rs`, `form.rs`, `limits.rs`, `access.rs`, `body.rs`, `reframe.rs` | refuse what is malformed, too much, or may not come; find the session, hold the body |
 //! | `upstream_peer` | `attempt.rs`, `wait.rs` | select a backend, wait for room, count the request there |
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
 //! | `upstream_request_filter` | `attempt.rs`, `head.rs` | what the backend is told besides, and needs to read the head |
@@ -15,6 +15,7 @@
 //!
 //! Connections come in through `connections.rs`, over TLS by `handshake.rs`; those of HTTP/2 go on in `http2.rs`.
 
+mod access;
 mod attempt;
 mod body;
 mod connections;

@@ -3,6 +3,7 @@
 //! Pingora's `logging` is not called for a request whose task is dropped, so the counting is done when this drops.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use pingora::{Error, ErrorSource};
 
 use super::http2::Streams;
 use super::reframe;
+use crate::access::Admitted;
 use crate::access_log::Line;
 use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
@@ -58,6 +60,8 @@ pub(super) struct Record {
 struct LogFacts {
     method: String,
     path: String,
+    client: Option<IpAddr>,
+    key: Option<Arc<str>>,
     session: Option<String>,
     error: Option<String>,
 }
@@ -106,6 +110,20 @@ impl Record {
     /// The id of a request that has none of its client, the same one for the whole request.
     pub(super) fn made_up_id(&mut self) -> HeaderValue {
         self.request_id.get_or_insert_with(new_request_id).clone()
+    }
+
+    /// Where the client is.
+    pub(super) fn client(&mut self, address: Option<IpAddr>) {
+        if let Some(log) = &mut self.log {
+            log.client = address;
+        }
+    }
+
+    /// Whose key it showed.
+    pub(super) fn key(&mut self, admitted: Option<&Admitted>) {
+        if let Some(log) = &mut self.log {
+            log.key = admitted.map(|admitted| Arc::clone(&admitted.name));
+        }
     }
 
     pub(super) fn session(&mut self, key: Option<SessionKey>) {
@@ -235,6 +253,8 @@ impl Record {
             time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             method: &log.method,
             path: &log.path,
+            client: log.client,
+            key: log.key.as_deref(),
             status: self.final_status(),
             pool: &self.snapshot.config.pool().name,
             backend: self.backend(),

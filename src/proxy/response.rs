@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version, header};
-use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
 
 use super::body::Body;
 use super::ctx::{Ctx, TurnedAway};
@@ -14,7 +14,12 @@ use crate::core::{Cause, Observation};
 
 /// The head of a response.
 pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-    if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Pingora takes one that nobody asked for as interim, and waits for an answer that never comes.
+        if !session.is_upgrade_req() {
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
+    } else if response.status.is_informational() {
         return Ok(());
     }
     if retry::turned_away(session, ctx, response.status) {

@@ -1,10 +1,11 @@
-//! Waiting for room where the session's cache is.
+//! Waiting: for room where the session's cache is, and for a gateway that has just begun to know who is there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::ctx::Ctx;
 use crate::core::{Patience, Verdict};
@@ -55,6 +56,15 @@ pub(super) async fn for_room(session: &mut Session, ctx: &mut Ctx, member: usize
     Ok(verdict)
 }
 
+/// Waits, for a moment, until a gateway that has just begun knows who is there. Before, a backend that was not probed yet
+/// would look as if it were down beside one that was, and its sessions would leave their caches for nothing.
+pub(super) async fn for_first_probes(ctx: &Ctx) {
+    if !ctx.gateway().probed() {
+        // Who answers no probe for longer has to be taken for down.
+        let _ = timeout(FIRST_PROBES, ctx.gateway().until_probed()).await;
+    }
+}
+
 /// Resolves when the client leaves, with the error that says so.
 async fn gone(session: &mut Session) -> Box<Error> {
     let session = session.as_downstream_mut();
@@ -83,3 +93,6 @@ impl Drop for Exit<'_> {
         self.link.metrics.queue_exit(self.how);
     }
 }
+
+/// The longest that a request waits for the first round of probes.
+const FIRST_PROBES: Duration = Duration::from_secs(2);

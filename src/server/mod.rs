@@ -1,8 +1,8 @@
 //! The life of the process: bind, serve, reload, drain; and how another one takes its place.
 
-mod certificates;
 mod drain;
 mod file;
+mod followed;
 mod handover;
 mod inherited;
 mod listeners;
@@ -103,7 +103,7 @@ impl Server {
         let probes = Probes::start(&gateway);
         let pollers = Pollers::start(&gateway);
         let sweeper = tokio::spawn(sweep(Arc::clone(&gateway)));
-        let certificates = tokio::spawn(certificates::follow(Arc::clone(&gateway)));
+        let followed = tokio::spawn(followed::follow(Arc::clone(&gateway)));
         let former = match self.predecessor {
             Some(predecessor) => tokio::select! {
                 former = succeed(&gateway, predecessor) => Some(former?),
@@ -129,7 +129,7 @@ impl Server {
         let drained = drain::drain(&gateway, &mut running.listeners, why, cut).await;
         running.listeners.stop_admin().await;
         sweeper.abort();
-        certificates.abort();
+        followed.abort();
         Ok(drained)
     }
 }

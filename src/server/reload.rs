@@ -5,9 +5,8 @@ use std::path::Path;
 use tokio::task::spawn_blocking;
 
 use super::{Running, systemd};
-use crate::certificates::{Certificates, Prepared};
 use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Prepared};
 use crate::metrics::Metrics;
 use crate::reload::{Outcome, Report};
 use crate::snapshot::Snapshot;
@@ -60,7 +59,7 @@ impl Running {
     }
 
     async fn reload_from(&mut self, path: &Path, max_moved: Option<f64>) -> Outcome {
-        let (config, report, certificates) = match read(&self.gateway, path).await {
+        let (config, report, prepared) = match read(&self.gateway, path).await {
             Ok(read) => read,
             Err(failed) => return *failed,
         };
@@ -72,7 +71,7 @@ impl Running {
             Ok(new) => new,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        self.gateway.reload(config.clone(), certificates);
+        self.gateway.reload(config.clone(), prepared);
         self.probes.follow();
         self.pollers.follow();
         match self.listeners.apply(&config, new) {
@@ -91,8 +90,8 @@ async fn read(gateway: &Gateway, path: &Path) -> Result<(Config, Box<Report>, Pr
         let metrics = Metrics::new().map_err(failed)?;
         let new = Snapshot::new(config, &metrics);
         let report = Box::new(Report::new(&current, &new));
-        let certificates = Certificates::prepare(&new.config).map_err(failed)?;
-        Ok((new.config, report, certificates))
+        let prepared = Prepared::read(&new.config).map_err(failed)?;
+        Ok((new.config, report, prepared))
     });
     read.await.unwrap_or_else(|error| Err(failed(error)))
 }

@@ -1,6 +1,7 @@
 //! Another process takes the place of this one, with its sockets.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -47,6 +48,8 @@ async fn hand_over(mut command: Command, estate: Estate, limit: Duration) -> Res
         });
     let mut channel = match opened {
         Ok(channel) => channel,
+        // It ended before it was sent anything.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(process.end().await),
         Err(error) => return Err(format!("{}: {error}", process.end().await)),
     };
     match timeout(limit, handover::word(&mut channel)).await {

@@ -5,6 +5,8 @@ use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 
+use crate::link::Link;
+
 /// An answer.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -14,11 +16,14 @@ pub(super) struct Answer {
     pub(super) cut: bool,
 }
 
-/// Asks for a path. It takes as long as it takes: the caller bounds the time.
-pub(super) async fn get(connector: &Connector, peer: &HttpPeer, host: &str, path: &str) -> pingora::Result<Answer> {
+/// Asks a backend for a path. It takes as long as it takes: the caller bounds the time.
+pub(super) async fn get(connector: &Connector, peer: &HttpPeer, link: &Link, path: &str) -> pingora::Result<Answer> {
     let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
-    request.insert_header(header::HOST, host)?;
+    request.insert_header(header::HOST, link.address.origin().authority())?;
     request.insert_header(header::CONNECTION, "close")?;
+    if let Some(own) = &*link.authorization.load() {
+        request.insert_header(header::AUTHORIZATION, own.as_ref())?;
+    }
     let (mut session, _) = connector.get_http_session(peer).await?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_body().await?;

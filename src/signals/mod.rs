@@ -237,7 +237,7 @@ impl Poller {
             let address = self.link.address.get().await.map_err(|error| error.to_string())?;
             let origin = self.link.address.origin();
             let peer = self.gateway.certificates.peer(address, origin).map_err(|error| error.to_string())?;
-            let answer = get::get(&self.connector, &peer, &origin.authority(), endpoint.path()).await;
+            let answer = get::get(&self.connector, &peer, &self.link, endpoint.path()).await;
             answer.map_err(|error| error.to_string())
         };
         match tokio::time::timeout(self.wanted.timeout, asked).await {

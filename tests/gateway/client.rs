@@ -245,6 +245,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Everything until the connection ends, by a close or a reset.
+    /// All that comes after a request until the connection is closed, in whatever way.
+    pub(crate) async fn rest_of(&mut self, req: &Req) -> String {
+        // It may be closed already.
+        let _ = self.stream.write_all(&req.bytes()).await;
+        let mut all = Vec::new();
+        let read = timeout(PATIENCE, self.stream.read_to_end(&mut all)).await.expect("it is closed");
+        read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&all).into_owned())
+    }
+
     pub(crate) async fn rest(&mut self) -> String {
         while self.read().await > 0 {}
         String::from_utf8_lossy(&self.buffer.split()).into_owned()

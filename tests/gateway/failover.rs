@@ -171,6 +171,20 @@ async fn a_gateway_that_begins_while_a_backend_loads_sends_nobody_there() {
     assert_eq!(gateway.send(&turn(&session)).await.outcome(), "b stayed 200");
 }
 
+/// A gateway that was killed and begins again: sessions whose home was not probed yet do not leave it for those that were.
+#[tokio::test]
+async fn a_request_that_comes_before_the_first_probes_are_over_goes_home() {
+    let sims = sims(2).await;
+    sims[0].inject(Fault::Freeze);
+    let gateway = Setup::new().sims(&sims).health("interval: 50ms, timeout: 20s").start_cold().await;
+    gateway.until_state("b", "healthy").await;
+    let (mut client, session) = (gateway.client().await, gateway.session_of("a"));
+    let turn = tokio::spawn(async move { client.send(&turn(&session)).await.outcome() });
+    until("it has come", || gateway.inner.requests.get() == 1).await;
+    sims[0].clear_faults();
+    assert_eq!(turn.await.unwrap(), "a home 200");
+}
+
 /// Its cache is being built there: the turn does not wait for the first one's end to be counted.
 #[tokio::test]
 async fn a_turn_beside_a_stream_that_failed_over_stays_with_it() {

@@ -22,7 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub(crate) struct Setup {
     listeners: Vec<SocketAddr>,
-    tls: Option<String>,
+    listener: Vec<String>,
+    admin: Vec<String>,
     top: Vec<String>,
     pool: Vec<String>,
     health: String,
@@ -34,7 +35,8 @@ impl Setup {
     pub(crate) fn new() -> Setup {
         Setup {
             listeners: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-            tls: None,
+            listener: Vec::new(),
+            admin: Vec::new(),
             top: Vec::new(),
             pool: Vec::new(),
             health: "interval: 50ms".to_owned(),
@@ -49,7 +51,19 @@ impl Setup {
 
     /// The keys of `tls` for all listeners.
     pub(crate) fn tls(self, keys: &str) -> Setup {
-        Setup { tls: Some(keys.to_owned()), ..self }
+        self.listener(&format!("tls: {{ {keys} }}"))
+    }
+
+    /// A key of all listeners with its value.
+    pub(crate) fn listener(mut self, key: &str) -> Setup {
+        self.listener.push(key.to_owned());
+        self
+    }
+
+    /// A key of `admin` with its value.
+    pub(crate) fn admin(mut self, key: &str) -> Setup {
+        self.admin.push(key.to_owned());
+        self
     }
 
     pub(crate) fn backend(self, name: &str, url: &str) -> Setup {
@@ -101,10 +115,12 @@ impl Setup {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let tls = self.tls.as_ref().map_or_else(String::new, |keys| format!(", tls: {{ {keys} }}"));
+        let further = |keys: &[String]| keys.iter().map(|key| format!(", {key}")).collect::<String>();
+        let keys = further(&self.listener);
         let listeners: Vec<String> =
-            self.listeners.iter().map(|address| format!("{{ address: {address}{tls} }}")).collect();
-        let mut text = format!("listeners: [{}]\nadmin: {{ address: 127.0.0.1:0 }}\n", listeners.join(", "));
+            self.listeners.iter().map(|address| format!("{{ address: {address}{keys} }}")).collect();
+        let admin = further(&self.admin);
+        let mut text = format!("listeners: [{}]\nadmin: {{ address: 127.0.0.1:0{admin} }}\n", listeners.join(", "));
         for line in &self.top {
             text += &format!("{line}\n");
         }

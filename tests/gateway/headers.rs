@@ -24,10 +24,10 @@ async fn where_a_request_came_from_is_added() {
 }
 
 #[tokio::test]
-async fn a_chain_of_proxies_is_appended_to_and_the_rest_overwritten() {
+async fn what_a_client_says_of_where_it_comes_from_is_overwritten() {
     let req = Req::get("/").header("X-Forwarded-For", "10.1.1.1, 10.2.2.2").header("X-Forwarded-For", "10.3.3.3");
     let seen = seen(&req.header("X-Forwarded-Proto", "gopher").header("X-Forwarded-Host", "evil")).await;
-    assert_eq!(seen.header("X-Forwarded-For"), Some("10.1.1.1, 10.2.2.2, 10.3.3.3, 127.0.0.1"));
+    assert_eq!(seen.header("X-Forwarded-For"), Some("127.0.0.1"));
     assert_eq!((seen.header("X-Forwarded-Proto"), seen.header("X-Forwarded-Host")), (Some("http"), Some("llm.test")));
     for name in ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"] {
         assert_eq!(seen.count(name), 1, "{name}");

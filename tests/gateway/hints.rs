@@ -203,7 +203,7 @@ async fn a_vllm_that_does_not_tell_what_was_cached() {
 #[tokio::test]
 async fn a_cache_that_keeps_nothing() {
     let sims = sims_of(2, |name| SimConfig { cache_tokens: 0, ..SimConfig::llama_server(name).instant() }).await;
-    let process = process(Setup::new().sims(&sims), 2).await;
+    let process = process(Setup::new().unbounded().sims(&sims), 2).await;
     play(format!("http://{}", process.address), |load| LoadConfig { sessions: 20, turns: 5, ..load }).await;
     let line = only(&process, "low_reuse").await;
     assert!(line["seen"].as_str().unwrap().starts_with("0 of "), "{line}");

@@ -6,6 +6,7 @@
 //! | `retry_stages` | the retry table, stage by stage: what is tried again, where, and what never is |
 //! | `retry_answers` | 503, 502 and 429: whose answer the client gets; attempts and budget |
 //! | `retry_bodies` | bodies are byte-identical on the second backend, whatever their size and framing |
+//! | `retry_random` | random backends, bodies and sessions against the retry table |
 //! | `stale` | reused connections that had died cost the client nothing and the backend no blame |
 //! | `timeouts` | first byte, idle, total; requests on a frozen backend are rescued |
 //! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
@@ -20,6 +21,7 @@
 //! | `limits` | bodies, heads, connections, slow clients, memory |
 //! | `per_client` | what one client may use: connections, how often it asks |
 //! | `pressure` | the gateway's own memory or descriptors run out: what is refused, what goes on |
+//! | `access` | who may come: API keys, addresses, proxies that are believed; keys of backends and admins |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
 //! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
 //! | `admin` | the admin listener's endpoints |
@@ -49,8 +51,11 @@ mod frames;
 mod h2c;
 mod harness;
 mod process;
+#[path = "../simulation/rng.rs"]
+mod rng;
 mod scripted;
 
+mod access;
 mod admin;
 mod affinity;
 mod cli;
@@ -71,6 +76,7 @@ mod protocols;
 mod reload;
 mod retry_answers;
 mod retry_bodies;
+mod retry_random;
 mod retry_stages;
 mod scale;
 mod sessions;

@@ -10,7 +10,7 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and the labels that it has from the start, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 27] = [
+const FAMILIES: [(&str, &str, &[&str]); 30] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_kv_usage_ratio", "gauge", &[]),
     ("ingle_backend_running_requests", "gauge", &[]),
@@ -25,6 +25,9 @@ const FAMILIES: [(&str, &str, &[&str]); 27] = [
     ("ingle_health_transitions_total", "counter", &["backend", "cause", "pool", "to"]),
     ("ingle_hint", "gauge", &["hint", "pool"]),
     ("ingle_in_flight_requests", "gauge", &["backend", "pool"]),
+    ("ingle_key_in_flight_requests", "gauge", &["key"]),
+    ("ingle_key_reloads_total", "counter", &["result"]),
+    ("ingle_key_requests_total", "counter", &["key", "result"]),
     ("ingle_known_sessions", "gauge", &["pool"]),
     ("ingle_memory_accounted_bytes", "gauge", &["of"]),
     ("ingle_prompt_tokens_total", "counter", &["affinity", "backend", "cached", "pool"]),

@@ -83,6 +83,15 @@ async fn an_interim_response_is_not_yet_the_response() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_nobody_asked_for_is_no_response() {
+    let switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec();
+    let steps = move || vec![Step::Send(switching.clone()), Step::Hang];
+    let (gateway, session, _a, b) = beside_one_that_works(steps).await;
+    assert_eq!(gateway.send(&post().session(&session)).await.outcome(), "b failover 200");
+    assert_eq!(b.count(), 1);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_cut_is_never_sent_again() {
     for how in [Step::Close, Step::Reset] {
         let steps = move || vec![Step::Send(stream_head()), Step::Send(chunk(b"data: 1\n\n")), how.clone()];

@@ -140,3 +140,26 @@ async fn a_reused_connection_that_dies_late_is_the_backends_fault() {
     assert!(gateway.backend("a").await["last_error"].as_str().unwrap().starts_with("before the first byte: "));
     assert_eq!(gateway.metric("ingle_retries_total", &[]).await, 0.0);
 }
+
+/// A second answer, which nobody asked for, is nobody's: not the next client's, either.
+#[tokio::test]
+async fn a_connection_on_which_something_came_unasked_is_not_used_again() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Scripted::start(move |seen| match seen.number {
+        0 => vec![
+            Step::Send(answer(200, "", b"first")),
+            Step::Wait(held.clone()),
+            Step::Send(answer(200, "", b"unasked")),
+            Step::Hang,
+        ],
+        _ => vec![Step::Send(answer(200, "", b"second"))],
+    });
+    let a = a.await;
+    let gateway = Setup::new().backend("a", &a.url()).pool("timeouts: { keep_alive: 1h }").start().await;
+    assert_eq!(gateway.send(&Req::get("/")).await.text(), "first");
+    gate.open();
+    until("the connection is closed", || a.left().len() == 1).await;
+    assert_eq!(gateway.send(&Req::get("/")).await.text(), "second");
+    nobody_is_blamed(&gateway).await;
+}

@@ -1,14 +1,12 @@
 //! A client that sends whatever bytes it likes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longer than anything takes: who waits this long hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use crate::cases::{End, PATIENCE};
 
 /// A final answer.
 #[derive(Clone, Debug)]
@@ -16,15 +14,6 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
-}
-
-/// What a client does after its last byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// It waits for its answers.
-    Waits,
-    /// It says at once that nothing more will come.
-    HalfCloses,
 }
 
 /// All answers to these bytes: up to `most` are waited for, then the client half-closes and reads to the end.

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::PATIENCE;
+use crate::cases::PATIENCE;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 pub(crate) const DATA: u8 = 0;
@@ -14,6 +14,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
@@ -22,6 +23,9 @@ pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+/// Of a head.
+pub(crate) const PRIORITIZED: u8 = 0x20;
 
 /// What became of stream 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +107,7 @@ pub(crate) async fn reset_of(to: SocketAddr, frames: &[u8], stream: u32) -> Opti
 }
 
 /// The first frame of what came.
-fn take(seen: &mut Vec<u8>) -> Option<(u8, u8, u32, Vec<u8>)> {
+pub(crate) fn take(seen: &mut Vec<u8>) -> Option<(u8, u8, u32, Vec<u8>)> {
     let head: [u8; 9] = seen.get(..9)?.try_into().ok()?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     let payload = seen.get(9..9 + length)?.to_vec();

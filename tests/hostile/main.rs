@@ -12,6 +12,8 @@ mod frames;
 mod fuzz;
 mod grammar;
 mod h2c;
+mod judge;
+mod protocol;
 mod session;
 mod slow;
 mod strict;
@@ -28,34 +30,34 @@ const LONG: &str = "5s";
 async fn framing_leaves_no_room_for_a_second_request() {
     let world = World::start(LONG).await;
     let all = [framing::both(), framing::transfer_encoding(), framing::content_length(), framing::versions()];
-    cases::run(&world, all.into_iter().flatten().collect()).await;
+    judge::run(&world, all.into_iter().flatten().collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_chunks_reach_no_backend() {
     let world = World::start(LONG).await;
-    cases::run(&world, [chunks::chunks(), chunks::trailers()].into_iter().flatten().collect()).await;
+    judge::run(&world, [chunks::chunks(), chunks::trailers()].into_iter().flatten().collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_no_head_may_have_reach_no_backend() {
-    cases::run(&World::start(LONG).await, bytes::bytes()).await;
+    judge::run(&World::start(LONG).await, bytes::bytes()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targets_and_methods_are_unambiguous() {
     let world = World::start(LONG).await;
-    cases::run(&world, [target::targets(), target::methods()].into_iter().flatten().collect()).await;
+    judge::run(&world, [target::targets(), target::methods()].into_iter().flatten().collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_are_bounded() {
-    cases::run(&World::start(LONG).await, size::sizes()).await;
+    judge::run(&World::start(LONG).await, size::sizes()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_keep_their_own_headers_and_bytes() {
     let world = World::start(LONG).await;
     let all = [connection::nominations(), connection::upgrades(), connection::pipelines()];
-    cases::run(&world, all.into_iter().flatten().collect()).await;
+    judge::run(&world, all.into_iter().flatten().collect()).await;
 }

@@ -5,6 +5,7 @@
 //! | `reuse` | sessions reuse as much through the gateway as directly, round robin does not; all count the same tokens |
 //! | `killed` | a llama-server killed under load and started again: who fails, who moves, who stays |
 //! | `loading` | a llama-server that loads its model is warming: no traffic, no failures |
+//! | `keys` | a llama-server with an API key of its own, behind a gateway that asks for another |
 //! | `stale` | 1,000 POSTs over connections that llama-server closes whenever it likes |
 //! | `departures` | a client that leaves frees its slot |
 //! | `uneven` | one long session, many short ones, a server that dies and comes back: who fails, who moves, what is reused |
@@ -34,6 +35,7 @@ mod servers;
 mod wait;
 
 mod departures;
+mod keys;
 mod killed;
 mod loading;
 mod reuse;

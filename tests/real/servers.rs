@@ -26,12 +26,18 @@ impl Launcher {
 
     /// A process that will be a server once its model is loaded. Port 0 is any free one.
     pub(crate) fn start(&self, port: u16, slots: usize) -> Starting {
+        self.start_with(port, slots, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn start_with(&self, port: u16, slots: usize, environment: &[(&str, &str)]) -> Starting {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("llama-server-{}.log", COUNT.fetch_add(1, Ordering::Relaxed));
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/real/llama_server.py");
         let child = Command::new(&self.python)
             .args([script, &self.model, &port.to_string(), &slots.to_string()])
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())

@@ -1,16 +1,35 @@
 //! The simulation's own dice: the same on every machine and in every version of every library.
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
-pub(crate) struct Rng(u64);
+#![allow(dead_code, reason = "shared with tests/fuzz and the fuzzer's targets, none of which needs all of it")]
+
+/// SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014), or a fuzzer's bytes
+/// while there are any.
+pub(crate) struct Rng {
+    state: u64,
+    bytes: std::vec::IntoIter<u8>,
+}
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Rng {
-        Rng(seed)
+        Rng { state: seed, bytes: Vec::new().into_iter() }
+    }
+
+    /// Two bytes for each number.
+    pub(crate) fn of(bytes: &[u8]) -> Rng {
+        Rng { bytes: bytes.to_vec().into_iter(), ..Rng::new(0) }
+    }
+
+    /// Whether the bytes are used up.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.bytes.len() == 0
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        Rng::finalize(self.0)
+        if let Some(low) = self.bytes.next() {
+            return u64::from(u16::from_le_bytes([low, self.bytes.next().unwrap_or(0)]));
+        }
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        Rng::finalize(self.state)
     }
 
     /// The generator's mixing of bits.
@@ -36,6 +55,6 @@ impl Rng {
 
     /// Another generator, independent of what this one gives from now on.
     pub(crate) fn fork(&mut self) -> Rng {
-        Rng(self.next())
+        Rng::new(self.next())
     }
 }

@@ -101,6 +101,11 @@ impl World {
         self.check();
     }
 
+    /// Whether a fuzzer's choices are all made.
+    pub(crate) fn is_over(&self) -> bool {
+        self.rng.is_spent()
+    }
+
     /// The end: everybody leaves.
     pub(crate) fn finish(mut self) -> Totals {
         self.there.clear();

@@ -9,11 +9,11 @@ const SOURCES: [&str; 3] = ["src", "client/src", "sim/src"];
 const LAYERS: [&[&str]; 12] = [
     &["tls"],
     &["config", "core"],
-    &["clock", "access_log"],
+    &["clock", "access_log", "gauge", "kept"],
     &["metrics"],
     &["link", "watch", "certificates"],
     &["snapshot"],
-    &["reload"],
+    &["reload", "access"],
     &["gateway"],
     &["proxy", "probe", "signals", "admin"],
     &["server"],

@@ -32,7 +32,7 @@ fn links_lead_somewhere() {
 
 #[test]
 fn paths_exist() {
-    let folders = ["src", "client", "sim", "tests", "benches", "docs", "conf", "deploy", "scripts"];
+    let folders = ["src", "client", "sim", "tests", "benches", "docs", "conf", "deploy", "scripts", "fuzz"];
     let mut missing = Vec::new();
     for paper in papers() {
         for path in paper.text.lines().flat_map(spans) {
@@ -185,14 +185,49 @@ fn every_claim_is_held_by_something() {
 
 /// Whether it looks like the name of a test of ours.
 fn names_a_test(span: &str) -> bool {
-    let binaries = ["gateway", "hostile", "placement", "memory", "simulation", "demo", "real", "tidy", "ingle"];
+    let binaries =
+        ["gateway", "faults", "hostile", "placement", "memory", "simulation", "fuzz", "demo", "real", "tidy", "ingle"];
     let test = span.split_once("::").is_some_and(|(first, rest)| binaries.contains(&first) && !rest.is_empty());
     test && span.chars().all(|c| c.is_ascii_alphanumeric() || "_:".contains(c))
 }
 
+/// The table of faults has a row for each scenario, in its own words.
+#[test]
+fn the_page_of_faults_is_the_suites() {
+    let page = read("docs/faults.md").text;
+    let all = scenarios();
+    assert!(all.len() > 60, "only {} scenarios: are they still found?", all.len());
+    let missing = all.iter().filter(|(name, head)| {
+        let name = name.rsplit("::").next().unwrap_or_default();
+        !page.contains(&format!("| `{name}` {head} |"))
+    });
+    let missing: Vec<String> = missing.map(|(name, head)| format!("{name}: {head}")).collect();
+    none(&missing, "docs/faults.md: `make faults` writes it anew.");
+}
+
+/// The fault suite's scenarios, as `faults::group::name`, and their heads.
+fn scenarios() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for file in below(&["tests/faults"], ".rs") {
+        let group = file.path["tests/".len()..].trim_end_matches(".rs").replace('/', "::");
+        for call in ["scenario(", "not_applicable("] {
+            for (at, _) in file.text.match_indices(call) {
+                let strings: Vec<&str> = file.text[at + call.len()..].splitn(5, '"').collect();
+                if let [before, name, between, head, _] = strings[..]
+                    && before.trim().is_empty()
+                    && between.trim() == ","
+                {
+                    found.push((format!("{group}::{name}"), head.to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
 /// All tests, as `binary::module::name`; unit tests as `ingle::module::name`.
 fn tests() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+    let mut names: BTreeSet<String> = scenarios().into_iter().map(|(name, _)| name).collect();
     for file in below(&["src", "tests"], ".rs") {
         let module = match file.path.strip_prefix("src/") {
             Some(path) => format!("ingle/{path}"),

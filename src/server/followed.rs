@@ -1,4 +1,4 @@
-//! Certificates follow their files.
+//! Certificates and keys follow their files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub(super) async fn follow(gateway: Arc<Gateway>) {
         sleep(LOOK).await;
         let gateway = Arc::clone(&gateway);
         // A file system that hangs must hold nobody up but this. An error is a panic, which has been reported.
-        let _ = spawn_blocking(move || gateway.certificates.refresh()).await;
+        let _ = spawn_blocking(move || gateway.refresh()).await;
     }
 }
 

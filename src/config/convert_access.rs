@@ -1,0 +1,97 @@
+//! From what is written to what is meant: who may come. Where the config is a file, the files of keys are read, too.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::at::At;
+use super::check::address;
+use super::file::{AccessSection, AdminSection};
+use super::key_file::KeyFile;
+use super::lenient::{Lenient, quote_text};
+use super::networks::networks;
+use super::node::Step;
+use super::secret::Secret;
+use super::{Access, Admin, Listener};
+
+/// Who may send requests.
+pub(super) fn access(file: AccessSection, at: &mut At<'_>) -> Option<Access> {
+    let keys_file = key_file("keys_file", file.keys_file, at);
+    let trusted_proxies = match file.trusted_proxies {
+        Lenient::Good(list) if list.is_empty() => Some(None),
+        list => networks("trusted_proxies", list, at),
+    };
+    Some(Access { keys_file: keys_file?, trusted_proxies: trusted_proxies?.unwrap_or_default() })
+}
+
+/// `Some(None)` where the file has no admin listener.
+pub(super) fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Option<Admin>> {
+    if file.is_absent() {
+        return Some(None);
+    }
+    at.section("admin", file, |file, at| {
+        let address = at.key("address", file.address, address);
+        let allow = networks("allow", file.allow, at);
+        let keys_file = key_file("keys_file", file.keys_file, at);
+        if let (Some(address), Some(None)) = (&address, &keys_file) {
+            private(*address, at);
+        }
+        Some(Some(Admin { address: address?, allow: allow?, keys_file: keys_file? }))
+    })
+}
+
+/// Whoever reaches it can drain backends and read every figure.
+fn private(address: SocketAddr, at: &mut At<'_>) {
+    if !address.ip().to_canonical().is_loopback() {
+        let message = format!(
+            "`{address}` can be reached from other machines: give `admin` a `keys_file` (`ingle key NAME` makes a key), or listen on 127.0.0.1"
+        );
+        at.error(&[Step::Key("address".into())], message);
+    }
+}
+
+/// The key that a backend wants.
+pub(super) fn api_key_file(value: Lenient<String>, at: &mut At<'_>) -> Option<Option<PathBuf>> {
+    let path = at.path_to("api_key_file", value)?;
+    match &path {
+        Some(file) if at.reads_files() => match Secret::read(file) {
+            Ok(_) => Some(path),
+            Err(flaw) => {
+                flawed("api_key_file", file, &flaw, at);
+                None
+            }
+        },
+        _ => Some(path),
+    }
+}
+
+/// What only both together can tell: keys that anybody on the way can read.
+pub(super) fn in_the_clear(access: &Access, listeners: &[Listener], at: &mut At<'_>) {
+    let open = |listener: &Listener| listener.tls.is_none() && !listener.address.ip().to_canonical().is_loopback();
+    if access.keys_file.is_some()
+        && access.trusted_proxies.is_empty()
+        && let Some(index) = listeners.iter().position(open)
+    {
+        let step = [Step::Key("access".into()), Step::Key("keys_file".into())];
+        let message =
+            format!("listeners[{index}] has no `tls`: anybody on the way can read the keys that clients show");
+        at.warn(&step, message);
+    }
+}
+
+fn key_file(name: &str, value: Lenient<String>, at: &mut At<'_>) -> Option<Option<PathBuf>> {
+    let path = at.path_to(name, value)?;
+    match &path {
+        Some(file) if at.reads_files() => match KeyFile::read(file) {
+            Ok(_) => Some(path),
+            Err(flaws) => {
+                flaws.iter().for_each(|flaw| flawed(name, file, flaw, at));
+                None
+            }
+        },
+        _ => Some(path),
+    }
+}
+
+fn flawed(key: &str, path: &Path, flaw: &str, at: &mut At<'_>) {
+    at.error(&[Step::Key(key.to_owned())], format!("{} {flaw}", quote_text(&path.display().to_string())));
+}

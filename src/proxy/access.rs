@@ -1,0 +1,170 @@
+//! Who asks: the client's address, as far as it can be believed, and its key.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use pingora::proxy::Session;
+
+use super::ctx::Ctx;
+use super::errors::{Refusal, Refused};
+use crate::access::{Admitted, Denied};
+use crate::config::Networks;
+
+/// Who asks.
+#[derive(Default)]
+pub(super) struct Asker {
+    /// Where the client is: the peer, or who a trusted proxy says that it forwards. `None` only if the system does not know.
+    pub(super) address: Option<IpAddr>,
+    /// Whether what the peer says of the client is believed.
+    pub(super) trusted: bool,
+    /// Whose key it showed, if keys are asked for; until this drops, it counts as a request of his.
+    pub(super) admitted: Option<Admitted>,
+}
+
+impl Asker {
+    /// Where the client is.
+    pub(super) fn of(session: &Session, ctx: &Ctx) -> Asker {
+        let headers = &session.req_header().headers;
+        let proxies = &ctx.snapshot.config.access.trusted_proxies;
+        let peer = session.client_addr().and_then(|address| address.as_inet()).map(|peer| peer.ip().to_canonical());
+        let trusted = !proxies.is_empty() && peer.is_some_and(|peer| proxies.contains(peer));
+        let address = match peer {
+            Some(peer) if trusted => Some(forwarded(headers, proxies).unwrap_or(peer)),
+            peer => peer,
+        };
+        Asker { address, trusted, admitted: None }
+    }
+}
+
+/// Whom the proxies forward: the last in their chain that is no proxy of ours, for whatever stands before it, he may
+/// have written himself. Nobody if that is no address.
+fn forwarded(headers: &HeaderMap, proxies: &Networks) -> Option<IpAddr> {
+    let values = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let chain: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let mut last = None;
+    for link in chain.iter().rev() {
+        let Some(address) = address(link) else { break };
+        last = Some(address);
+        if !proxies.contains(address) {
+            break;
+        }
+    }
+    last
+}
+
+/// An address as proxies write it: some with a port, IPv6 with brackets or without.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// Refuses whom the keys in force don't let in.
+pub(super) fn admit(session: &Session, ctx: &Ctx) -> Result<Option<Admitted>, Refused> {
+    let gateway = ctx.gateway();
+    let Some(keys) = gateway.access.clients() else { return Ok(None) };
+    let Some(key) = key(&session.req_header().headers) else {
+        gateway.metrics.access.no_key();
+        return Err(Refusal::NO_KEY.into());
+    };
+    match keys.admit(key, ctx.now()) {
+        Ok(admitted) => Ok(Some(admitted)),
+        Err(Denied::Unknown) => {
+            gateway.metrics.access.unknown_key();
+            Err(Refusal::UNKNOWN_KEY.into())
+        }
+        Err(Denied::TooMany) => Err(Refusal::TOO_MANY_OF_KEY.into()),
+        Err(Denied::TooOften(wait)) => Err(Refused::Later(Refusal::RATE_OF_KEY, Duration::from_millis(wait))),
+    }
+}
+
+/// The key that a client shows. One that shows two shows none: which of them counts, others may see otherwise.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let one = |name: header::HeaderName| {
+        let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        values.next().filter(|_| values.next().is_none())
+    };
+    match one(header::AUTHORIZATION) {
+        Some(value) => bearer(value),
+        None if headers.contains_key(header::AUTHORIZATION) => None,
+        None => one(API_KEY),
+    }
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750, section 2.1).
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let scheme = value.get(..SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| value[SCHEME.len()..].trim_ascii())
+}
+
+/// Whether a header says, or may be taken to say, where a request comes from.
+pub(super) fn tells_of_client(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
+
+pub(super) const FORWARDED_FOR: header::HeaderName = header::HeaderName::from_static("x-forwarded-for");
+/// Where Anthropic's clients have their key; llama-server takes it, too.
+pub(super) const API_KEY: header::HeaderName = header::HeaderName::from_static("x-api-key");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let line = |(name, value): &(&str, &str)| {
+            (header::HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn shown(lines: &[(&str, &str)]) -> Option<String> {
+        key(&headers(lines)).map(|key| String::from_utf8(key.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_key_is_shown_in_one_of_two_headers() {
+        for (lines, expected) in [
+            (&[("authorization", "Bearer k")][..], Some("k")),
+            (&[("authorization", "bEARER  k ")], Some("k")),
+            (&[("x-api-key", "k")], Some("k")),
+            (&[("authorization", "Bearer k"), ("x-api-key", "other")], Some("k")),
+            (&[("authorization", "Basic k"), ("x-api-key", "k")], None),
+            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], None),
+            (&[("authorization", "Bearer")], None),
+            (&[("x-api-key", "k"), ("x-api-key", "k")], None),
+            (&[], None),
+        ] {
+            assert_eq!(shown(lines).as_deref(), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_in_the_chain_that_is_no_proxy() {
+        let config = "listeners: [{ address: 127.0.0.1:0 }]\naccess: { trusted_proxies: [10.0.0.0/8, '::1'] }\n\
+                      pools: [{ name: p, backends: [{ url: http://a }] }]";
+        let proxies = Config::parse(config, "test").unwrap().access.trusted_proxies;
+        for (chain, expected) in [
+            (&["203.0.113.7"][..], Some("203.0.113.7")),
+            (&["1.2.3.4, 203.0.113.7"], Some("203.0.113.7")),
+            (&["203.0.113.7, 10.0.0.9,10.0.0.8"], Some("203.0.113.7")),
+            (&["203.0.113.7", "10.0.0.9"], Some("203.0.113.7")),
+            (&["203.0.113.7:1234"], Some("203.0.113.7")),
+            (&["[2001:db8::1]:1234"], Some("2001:db8::1")),
+            (&["[2001:db8::1]"], Some("2001:db8::1")),
+            (&["2001:db8::1"], Some("2001:db8::1")),
+            (&["::ffff:203.0.113.7"], Some("203.0.113.7")),
+            (&["10.0.0.1, 10.0.0.2"], Some("10.0.0.1")),
+            (&["1.2.3.4, unknown, 10.0.0.2"], Some("10.0.0.2")),
+            (&["1.2.3.4, unknown"], None),
+            (&[""], None),
+            (&[], None),
+        ] {
+            let lines: Vec<(&str, &str)> = chain.iter().map(|value| ("x-forwarded-for", *value)).collect();
+            let found = forwarded(&headers(&lines), &proxies).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{chain:?}");
+        }
+    }
+}
