@@ -15,7 +15,7 @@ case ${1:-} in
 keep) keep=1 && shift ;;
 [0-9]*) seconds=$1 && shift ;;
 esac
-guided="config session usage retry signals identity pool"
+guided="config session usage retry signals identity keys pool"
 random="sockets hostile"
 targets=${*:-$guided $random}
 out=target/fuzz
