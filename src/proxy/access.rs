@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use super::errors::{Refusal, Refused};
+use super::refusal::{Refusal, Refused};
 use crate::access::{Admitted, Denied};
 use crate::config::Networks;
 

@@ -8,7 +8,7 @@ use pingora::{ErrorType, OrErr, Result};
 use super::access::{self, Asker};
 use super::connections;
 use super::ctx::Ctx;
-use super::errors::Refused;
+use super::refusal::Refused;
 use super::{form, limits};
 use crate::core::SessionKey;
 use crate::core::session::Invalid;
