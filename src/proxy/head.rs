@@ -26,7 +26,7 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
         session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
     }
     ctx.form = form::read(session, max_header_bytes)?;
-    limits::admit(session, ctx)?;
+    limits::admit(ctx)?;
     ctx.asker.admitted = access::admit(session, ctx)?;
     ctx.record.key(ctx.asker.admitted.as_ref());
     ctx.key = session_key(session, &ctx.snapshot);

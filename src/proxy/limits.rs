@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use pingora::prelude::timeout;
 use pingora::protocols::Stream;
-use pingora::proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ctx::Ctx;
@@ -15,17 +14,17 @@ use crate::core::clients::ClientId;
 use crate::metrics::Shed;
 
 /// Refuses a request for which there is no room, or whose client asks too often. What runs goes on.
-pub(super) fn admit(session: &Session, ctx: &mut Ctx) -> Result<(), Refused> {
-    let Err((shed, refused)) = check(session, ctx) else { return Ok(()) };
+pub(super) fn admit(ctx: &mut Ctx) -> Result<(), Refused> {
+    let Err((shed, refused)) = check(ctx) else { return Ok(()) };
     let gateway = ctx.gateway();
     gateway.metrics.limits.shed(shed);
     ctx.refused = gateway.refused.take(1, usize::MAX);
     Err(refused)
 }
 
-fn check(session: &Session, ctx: &Ctx) -> Result<(), (Shed, Refused)> {
+fn check(ctx: &Ctx) -> Result<(), (Shed, Refused)> {
     let gateway = ctx.gateway();
-    gateway.admit(&ctx.snapshot, session.is_http2()).map_err(|shed| match shed {
+    gateway.admit(&ctx.snapshot).map_err(|shed| match shed {
         Shed::Descriptors => (shed, Refusal::NO_DESCRIPTORS.into()),
         _ => (shed, Refusal::NO_MEMORY.into()),
     })?;
