@@ -27,8 +27,7 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
     }
     ctx.form = form::read(session, max_header_bytes)?;
     limits::admit(ctx)?;
-    ctx.asker.admitted = access::admit(session, ctx)?;
-    ctx.record.key(ctx.asker.admitted.as_ref());
+    access::admit(session, ctx)?;
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);
