@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora::protocols::Stream;
 
@@ -25,7 +25,8 @@ use files::Files;
 
 /// Who may come in.
 pub struct Access {
-    files: Mutex<Files>,
+    /// `None` while they are looked at: a file system that hangs must not hold a reload up.
+    files: Mutex<Option<Files>>,
     clients: ArcSwapOption<Keyring>,
     admins: ArcSwapOption<Keyring>,
     metrics: AccessMetrics,
@@ -53,13 +54,15 @@ impl Access {
     ///
     /// The first file that can't be used, and why.
     pub fn new(config: &Config, metrics: AccessMetrics) -> Result<Access, String> {
+        let files = Files::read(config)?;
         let access = Access {
-            files: Mutex::new(Files::read(config)?),
+            files: Mutex::default(),
             clients: ArcSwapOption::empty(),
             admins: ArcSwapOption::empty(),
             metrics,
         };
-        access.put_keys_in_force(&access.files.lock());
+        access.put_keys_in_force(&files);
+        *access.files.lock() = Some(files);
         Ok(access)
     }
 
@@ -74,21 +77,24 @@ impl Access {
 
     /// Tells the backends' links the keys that they want.
     pub fn begin(&self, snapshot: &Snapshot) {
-        self.files.lock().tell(snapshot);
+        if let Some(files) = &*self.files.lock() {
+            files.tell(snapshot);
+        }
     }
 
-    /// Puts another config's keys in force, for all requests whose head comes from now on. `snapshot` is the one that is
-    /// about to come into force.
-    pub fn apply(&self, Prepared(new): Prepared, snapshot: &Snapshot) {
+    /// Puts another config's keys in force, for all requests whose head comes from now on, and its snapshot with them.
+    pub fn apply(&self, Prepared(new): Prepared, snapshot: Arc<Snapshot>, in_force: &ArcSwap<Snapshot>) {
         let mut files = self.files.lock();
-        new.tell(snapshot);
-        *files = new;
-        self.put_keys_in_force(&files);
+        new.tell(&snapshot);
+        self.put_keys_in_force(&new);
+        in_force.store(snapshot);
+        // What is being looked at belongs to the former config.
+        *files = Some(new);
     }
 
     /// Looks whether files have changed, and puts what is new and good in force. Takes file access.
-    pub fn refresh(&self, snapshot: &Snapshot) {
-        let mut files = self.files.lock();
+    pub fn refresh(&self, in_force: &ArcSwap<Snapshot>) {
+        let Some(mut files) = self.files.lock().take() else { return };
         let mut new = false;
         for found in files.look() {
             match found {
@@ -102,11 +108,16 @@ impl Access {
                 }
             }
         }
+        let mut slot = self.files.lock();
+        if slot.is_some() {
+            return;
+        }
         if new {
-            files.tell(snapshot);
+            files.tell(&in_force.load());
             self.put_keys_in_force(&files);
             self.metrics.loaded.inc();
         }
+        *slot = Some(files);
     }
 
     /// The keys of clients; `None` asks nobody for one.

@@ -136,12 +136,11 @@ impl Gateway {
         self.access_log.set_format(config.access_log);
         let old = self.snapshot.load_full();
         let new = old.rebuild(config, &self.metrics, self.clock.now());
-        self.access.apply(prepared.access, &new);
         if (new.descriptors, new.config.limits.max_connections) != (old.descriptors, old.config.limits.max_connections)
         {
             bounds::warn_of_descriptors(&new);
         }
-        self.snapshot.store(Arc::new(new));
+        self.access.apply(prepared.access, Arc::new(new), &self.snapshot);
         self.past.add(&old);
         self.reloaded.send_replace(());
     }
@@ -149,7 +148,7 @@ impl Gateway {
     /// Looks whether certificates or keys have changed, and puts what is new and good in force. Takes file access.
     pub fn refresh(&self) {
         self.certificates.refresh();
-        self.access.refresh(&self.snapshot.load());
+        self.access.refresh(&self.snapshot);
     }
 
     /// Tells of each config that comes into force from now on.

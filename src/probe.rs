@@ -139,7 +139,7 @@ impl Probe {
             }
             // That the gateway can't ask says nothing of the answer.
             Err(error) if is_ours(&error) => {
-                tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or ports");
+                tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or memory");
                 return true;
             }
             Err(error) if is_loading(&error) => Observation::ProbeLoading,

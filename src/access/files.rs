@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use crate::config::{Config, KeyFile, Secret};
+use crate::config::{Config, KeyFile, NO_LIMITS, Secret};
 use crate::kept::{Found, Kept};
 use crate::snapshot::Snapshot;
 use crate::tls;
@@ -22,14 +22,14 @@ pub(super) struct Files {
 impl Files {
     /// Reads all of them.
     pub(super) fn read(config: &Config) -> Result<Files, String> {
-        let keys = |path: Option<&PathBuf>| {
-            let kept = |path: &PathBuf| Ok::<_, String>((path.clone(), kept(path, parse_keys)?));
+        let keys = |path: Option<&PathBuf>, parse: Parse<KeyFile>| {
+            let kept = |path: &PathBuf| Ok::<_, String>((path.clone(), kept(path, parse)?));
             path.map(kept).transpose()
         };
         let wanted = config.pool().backends.iter().filter_map(|backend| backend.api_key_file.as_ref());
         Ok(Files {
-            clients: keys(config.access.keys_file.as_ref())?,
-            admins: keys(config.admin.as_ref().and_then(|admin| admin.keys_file.as_ref()))?,
+            clients: keys(config.access.keys_file.as_ref(), parse_keys)?,
+            admins: keys(config.admin.as_ref().and_then(|admin| admin.keys_file.as_ref()), parse_admins)?,
             backends: wanted
                 .map(|path| Ok((path.clone(), kept(path, parse_secret)?)))
                 .collect::<Result<_, String>>()?,
@@ -46,9 +46,11 @@ impl Files {
 
     /// Looks at all of them again.
     pub(super) fn look(&mut self) -> Vec<Found> {
-        let keys = [&mut self.clients, &mut self.admins].into_iter().flatten();
-        let keys = keys.filter_map(|(path, kept)| look(path, kept, parse_keys));
-        let mut found: Vec<Found> = keys.collect();
+        let of = |keys: &mut Option<(PathBuf, Kept<KeyFile>)>, parse| {
+            keys.as_mut().and_then(|(path, kept)| look(path, kept, parse))
+        };
+        let found = [of(&mut self.clients, parse_keys), of(&mut self.admins, parse_admins)];
+        let mut found: Vec<Found> = found.into_iter().flatten().collect();
         found.extend(self.backends.iter_mut().filter_map(|(path, kept)| look(path, kept, parse_secret)));
         found
     }
@@ -79,6 +81,11 @@ fn contents(path: &Path) -> Result<Vec<u8>, String> {
 
 fn parse_keys(path: &Path, contents: &[u8]) -> Result<KeyFile, String> {
     KeyFile::parse(contents).map_err(|flaws| told(path, &flaws.join("; ")))
+}
+
+fn parse_admins(path: &Path, contents: &[u8]) -> Result<KeyFile, String> {
+    let file = parse_keys(path, contents)?;
+    if file.has_limits() { Err(told(path, NO_LIMITS)) } else { Ok(file) }
 }
 
 fn parse_secret(path: &Path, contents: &[u8]) -> Result<HeaderValue, String> {

@@ -10,11 +10,13 @@ mod status;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
 use pingora::apps::ServerApp;
 use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::prelude::timeout;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -26,6 +28,7 @@ pub use explain::{BackendView, Explained, Score, Seen, explain};
 use crate::access;
 use crate::core::Millis;
 use crate::gateway::Gateway;
+use crate::gauge::Gauge;
 use crate::snapshot::Snapshot;
 
 /// The application behind the admin listener.
@@ -39,6 +42,7 @@ pub struct Admin {
 pub struct Connections {
     gateway: Arc<Gateway>,
     admin: Arc<HttpServer<Admin>>,
+    open: Gauge,
 }
 
 type Answer = Response<Vec<u8>>;
@@ -48,7 +52,7 @@ impl Admin {
     #[must_use]
     pub fn app(gateway: &Arc<Gateway>) -> Connections {
         let admin = Arc::new(HttpServer::new_app(Admin { gateway: Arc::clone(gateway), told: AtomicU64::new(0) }));
-        Connections { gateway: Arc::clone(gateway), admin }
+        Connections { gateway: Arc::clone(gateway), admin, open: Gauge::default() }
     }
 
     fn answer(&self, method: &Method, path: &str, query: &str, who: &str) -> Answer {
@@ -147,7 +151,9 @@ impl ServerApp for Connections {
             tracing::debug!(client = ?access::peer(&stream), "closed: its address may not come to the admin listener");
             return None;
         }
-        self.admin.process_new(stream, shutdown).await
+        // The gateway's clients have their bounds; admins must not be who uses up its descriptors.
+        let _open = self.open.take(1, MOST_CONNECTIONS)?;
+        timeout(REQUEST, self.admin.process_new(stream, shutdown)).await.ok()?
     }
 
     async fn cleanup(&self) {}
@@ -157,7 +163,7 @@ impl ServerApp for Connections {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Answer {
         let head = session.req_header();
-        if head.method == Method::POST && from_another_site(head) {
+        if head.method == Method::POST && from_another_site(head, self.gateway.access.admins().is_some()) {
             return error(StatusCode::FORBIDDEN, "another_site", "A page of another site may not do that.");
         }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
@@ -184,13 +190,13 @@ impl ServeHttp for Admin {
 
 /// A browser says which site's page sent a POST. Another site's page must not drain backends through the browser of an
 /// operator who can reach this listener; nor may one whose name was made to point here (DNS rebinding), so the name
-/// must be an address, or `localhost`.
-fn from_another_site(head: &pingora::http::RequestHeader) -> bool {
+/// must be an address, or `localhost`; but a browser gives such a page no key, so where keys are asked for any name will do.
+fn from_another_site(head: &pingora::http::RequestHeader, has_keys: bool) -> bool {
     let header = |name: header::HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
     match (header(header::ORIGIN), header(header::HOST)) {
         (None, _) => false,
         (Some(origin), Some(host)) => {
-            origin.split_once("://").is_none_or(|(_, site)| site != host) || !is_literal(host)
+            origin.split_once("://").is_none_or(|(_, site)| site != host) || !(has_keys || is_literal(host))
         }
         (Some(_), None) => true,
     }
@@ -222,7 +228,11 @@ fn not_found() -> Answer {
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
-    let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
+    let kind = match status {
+        StatusCode::UNAUTHORIZED => "authentication_error",
+        status if status.is_client_error() => "invalid_request_error",
+        _ => "server_error",
+    };
     as_json(status, &json!({"error": {"message": message, "type": kind, "code": code}}))
 }
 
@@ -242,6 +252,10 @@ fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
+/// Connections at once; `src/snapshot/settings.rs` keeps descriptors for them.
+const MOST_CONNECTIONS: usize = 64;
+/// For one request, from the end of the one before to its answer.
+const REQUEST: Duration = Duration::from_secs(60);
 /// Milliseconds.
 const TELL_AGAIN: Millis = 60_000;
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

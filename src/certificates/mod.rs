@@ -31,7 +31,8 @@ use upstream::Upstream;
 
 /// The certificates in force.
 pub struct Certificates {
-    state: Mutex<State>,
+    /// `None` while files are looked at: a file system that hangs must not hold a reload up.
+    state: Mutex<Option<State>>,
     in_force: ArcSwap<InForce>,
     metrics: CertificateMetrics,
 }
@@ -66,6 +67,8 @@ struct Wanted {
 }
 
 struct InForce {
+    /// Of all listeners of the config.
+    addresses: Vec<SocketAddr>,
     listeners: Vec<(SocketAddr, Arc<Acceptor>)>,
     upstream: Option<Upstream>,
 }
@@ -79,7 +82,7 @@ impl Certificates {
     pub fn new(config: &Config, metrics: CertificateMetrics) -> Result<Certificates, String> {
         let Prepared { state, in_force } = State::prepare(config)?;
         metrics.set(&state.store.ends());
-        Ok(Certificates { state: Mutex::new(state), in_force: ArcSwap::from_pointee(in_force), metrics })
+        Ok(Certificates { state: Mutex::new(Some(state)), in_force: ArcSwap::from_pointee(in_force), metrics })
     }
 
     /// Reads what another config names. Takes file access; nothing changes yet.
@@ -97,19 +100,21 @@ impl Certificates {
     /// that there never was TLS.
     pub fn apply(&self, mut prepared: Prepared) {
         let mut state = self.state.lock();
+        let former = self.in_force.load();
         let gone = |(address, _): &&(SocketAddr, _)| {
-            !prepared.state.wanted.addresses.contains(address) && state.wanted.addresses.contains(address)
+            !prepared.state.wanted.addresses.contains(address) && former.addresses.contains(address)
         };
-        let last: Vec<_> = self.in_force.load().listeners.iter().filter(gone).cloned().collect();
+        let last: Vec<_> = former.listeners.iter().filter(gone).cloned().collect();
         prepared.in_force.listeners.extend(last);
-        *state = prepared.state;
         self.in_force.store(Arc::new(prepared.in_force));
-        self.metrics.set(&state.store.ends());
+        self.metrics.set(&prepared.state.store.ends());
+        // What is being looked at belongs to the former config.
+        *state = Some(prepared.state);
     }
 
     /// Looks whether files have changed, and puts what is new and good in force. Takes file access.
     pub fn refresh(&self) {
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state.lock().take() else { return };
         let mut new = false;
         for found in state.store.refresh() {
             match found {
@@ -123,9 +128,17 @@ impl Certificates {
                 }
             }
         }
-        if !new {
+        let mut slot = self.state.lock();
+        if slot.is_some() {
             return;
         }
+        if new {
+            self.renew(&state);
+        }
+        *slot = Some(state);
+    }
+
+    fn renew(&self, state: &State) {
         match state.build() {
             Ok(in_force) => {
                 self.in_force.store(Arc::new(in_force));
@@ -183,7 +196,7 @@ impl State {
         };
         let listeners = self.wanted.listeners.iter().map(listener).collect::<Result<_, _>>()?;
         let upstream = self.wanted.upstream.as_ref().map(|wanted| Upstream::new(wanted, &self.store)).transpose()?;
-        Ok(InForce { listeners, upstream })
+        Ok(InForce { addresses: self.wanted.addresses.clone(), listeners, upstream })
     }
 }
 

@@ -32,12 +32,21 @@ pub(super) fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Opti
         let address = at.key("address", file.address, address);
         let allow = networks("allow", file.allow, at);
         let keys_file = key_file("keys_file", file.keys_file, at);
+        if let Some(Some(path)) = &keys_file
+            && at.reads_files()
+            && KeyFile::read(path).is_ok_and(|file| file.has_limits())
+        {
+            flawed("keys_file", path, NO_LIMITS, at);
+        }
         if let (Some(address), Some(None)) = (&address, &keys_file) {
             private(*address, at);
         }
         Some(Some(Admin { address: address?, allow: allow?, keys_file: keys_file? }))
     })
 }
+
+/// What is wrong with a file of admins' keys that has limits.
+pub const NO_LIMITS: &str = "has limits (`requests=`, `in_flight=`), which keys of the admin listener can't have";
 
 /// Whoever reaches it can drain backends and read every figure.
 fn private(address: SocketAddr, at: &mut At<'_>) {

@@ -57,6 +57,12 @@ impl KeyFile {
         KeyFile::parse(&tls::read(path).map_err(|flaw| vec![flaw])?)
     }
 
+    /// Whether some name has limits.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.holders.iter().any(|holder| holder.requests.is_some() || holder.in_flight.is_some())
+    }
+
     /// Takes the contents of such a file.
     ///
     /// # Errors
@@ -101,6 +107,9 @@ impl Reader {
         let key = key.ok_or(
             "its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key",
         )?;
+        if key == Digest::of(b"") {
+            return Err("its hash is that of nothing: was a variable empty?".into());
+        }
         let (requests, in_flight) = read_limits(limits)?;
         if !self.keys.insert(key) {
             return Err("its key stands in the file already".into());
@@ -208,6 +217,7 @@ mod tests {
             "alice sha256:1234",
             &format!("carol {third} requests=0/s"),
             &format!("carol: {third}"),
+            &format!("carol {}", hash("")),
         ]
         .join("\n");
         let said = KeyFile::parse(text.as_bytes()).unwrap_err();
@@ -225,6 +235,7 @@ mod tests {
             "line 12: its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key",
             "line 13: its word 3 allows no request: to refuse a key, remove its line",
             "line 14: a name is made of visible ASCII characters but `#` and `:`",
+            "line 15: its hash is that of nothing: was a variable empty?",
         ];
         assert_eq!(said, expected);
         assert!(!said.concat().contains("secret"));

@@ -76,6 +76,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::Access;
 use self::at::Files;
+pub use self::convert_access::NO_LIMITS;
 pub use self::errors::{ConfigError, Errors};
 pub use self::file::schema;
 pub use self::key_file::{Holder, KeyFile, holder_name};

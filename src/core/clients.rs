@@ -94,6 +94,7 @@ impl Clients {
     ///
     /// If it may not: after how many milliseconds it may.
     pub fn ask(&self, id: ClientId, rate: Rate, now: Millis) -> Result<(), Millis> {
+        self.make_room(id, now);
         self.with(id, |usage| usage.limiter.allow(rate, now)).0
     }
 
@@ -114,6 +115,14 @@ impl Clients {
         let next = self.0.swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
         let mut shard = self.0.shards[next].lock();
         shard.known.retain(|_, usage| usage.connections > 0 || !usage.limiter.rested(now));
+    }
+
+    /// Forgets who has rested, if the client's shard is full and does not know it: a thousand entries are looked at.
+    fn make_room(&self, id: ClientId, now: Millis) {
+        let mut shard = self.shard(id).lock();
+        if shard.known.len() >= self.0.most && !shard.known.contains_key(&id) {
+            shard.known.retain(|_, usage| usage.connections > 0 || !usage.limiter.rested(now));
+        }
     }
 
     /// Lets a client's usage be changed; and whether that is everybody else's.
@@ -223,6 +232,23 @@ mod tests {
         sweep_all(&clients, 1000);
         assert!(clients.is_empty());
         assert_eq!(clients.ask(ids[0], rate, 1000), Ok(()));
+    }
+
+    #[test]
+    fn who_has_rested_makes_room_for_who_comes() {
+        let clients = Clients::new(SHARDS);
+        let rate = Rate::new(1, 1000, 1);
+        let allowed = |ids: std::ops::Range<u32>, now| {
+            ids.map(ClientId::v4).filter(|id| clients.ask(*id, rate, now).is_ok()).count()
+        };
+        assert_eq!(allowed(0..10_000, 0), 2 * SHARDS);
+        assert_eq!(allowed(10_000..20_000, 999), 0, "nobody has rested");
+        assert_eq!(
+            allowed(20_000..30_000, 1000),
+            2 * SHARDS,
+            "one of each shard by itself, not only as one of the others"
+        );
+        assert_eq!(clients.len(), SHARDS);
     }
 
     proptest! {

@@ -60,13 +60,11 @@ impl Gateway {
     /// The parts of [`Gateway::memory`]: connections, TLS and HTTP/2 besides, requests, bodies.
     #[must_use]
     pub fn memory_parts(&self) -> [usize; 5] {
-        // Who is only told that there is no room takes hardly any.
-        let requests = self.requests.get().saturating_sub(self.refused.get());
         [
             self.connections.get().saturating_mul(memory::OF_CONNECTION),
             self.tls.get().saturating_mul(memory::OF_TLS),
             self.http2.get().saturating_mul(memory::OF_HTTP2),
-            requests.saturating_mul(memory::OF_REQUEST),
+            self.served().saturating_mul(memory::OF_REQUEST),
             self.bodies.get(),
         ]
     }
@@ -74,7 +72,12 @@ impl Gateway {
     /// Whether there is a descriptor for whoever has come last and is counted already: a connection takes one, and a
     /// request another, towards its backend.
     fn has_descriptor(&self, snapshot: &Snapshot) -> bool {
-        self.connections.get().saturating_add(self.requests.get()) <= snapshot.descriptors
+        self.connections.get().saturating_add(self.served()) <= snapshot.descriptors
+    }
+
+    /// Requests under way, but for those that are only told that they go nowhere: they take hardly anything.
+    fn served(&self) -> usize {
+        self.requests.get().saturating_sub(self.refused.get())
     }
 
     /// Whether what is in use now, the caller's own part included, is no more than may be.

@@ -7,7 +7,7 @@ use pingora::{Error, ErrorType};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 
-/// Whether a connection failed because the gateway, not the backend, lacks something: descriptors, ports, memory of the
+/// Whether a connection failed because the gateway, not the backend, lacks something: descriptors, or memory of the
 /// kernel.
 #[must_use]
 pub fn is_ours(error: &Error) -> bool {
@@ -27,8 +27,9 @@ fn no_descriptor() -> bool {
     socket(AddressFamily::UNIX, SocketType::STREAM, None).is_err_and(|errno| LACKS.contains(&errno))
 }
 
-/// Descriptors of the process, of the machine; no port is free for this address; buffers; memory.
-const LACKS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+/// Descriptors of the process, of the machine; buffers; memory. Not that an address can't be had (EADDRNOTAVAIL): that is
+/// the lack of a port towards one backend, or of a way to it, so another one may do, and this one is out of reach.
+const LACKS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
 
 #[cfg(test)]
 mod tests {
@@ -47,7 +48,14 @@ mod tests {
         for errno in LACKS {
             assert!(is_ours(&failed(errno)), "{errno}");
         }
-        for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::ACCESS] {
+        for errno in [
+            Errno::ADDRNOTAVAIL,
+            Errno::CONNREFUSED,
+            Errno::CONNRESET,
+            Errno::TIMEDOUT,
+            Errno::HOSTUNREACH,
+            Errno::ACCESS,
+        ] {
             assert!(!is_ours(&failed(errno)), "{errno}");
         }
         assert!(!is_ours(&Error::new(ErrorType::ConnectTimedout)));

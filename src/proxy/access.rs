@@ -40,11 +40,10 @@ impl Asker {
 /// Whom the proxies forward: the last in their chain that is no proxy of ours, for whatever stands before it, he may
 /// have written himself. Nobody if that is no address.
 fn forwarded(headers: &HeaderMap, proxies: &Networks) -> Option<IpAddr> {
-    let values = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let chain: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let values: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
     let mut last = None;
-    for link in chain.iter().rev() {
-        let Some(address) = address(link) else { break };
+    for link in values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b',')) {
+        let Some(address) = std::str::from_utf8(link).ok().and_then(|text| address(text.trim())) else { break };
         last = Some(address);
         if !proxies.contains(address) {
             break;
@@ -89,6 +88,10 @@ pub(super) fn admit(session: &Session, ctx: &mut Ctx) -> Result<(), Refused> {
 
 /// The key that a client shows. One that shows two shows none: which of them counts, others may see otherwise.
 fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    shown(headers).filter(|key| !key.is_empty())
+}
+
+fn shown(headers: &HeaderMap) -> Option<&[u8]> {
     let one = |name: header::HeaderName| {
         let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
         values.next().filter(|_| values.next().is_none())
@@ -107,9 +110,14 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(SCHEME).then(|| value[SCHEME.len()..].trim_ascii())
 }
 
-/// Whether a header says, or may be taken to say, where a request comes from.
+/// Whether a header says, or may be taken to say, where a request comes from. To some servers (CGI, WSGI) `_` is `-`.
 pub(super) fn tells_of_client(name: &str) -> bool {
-    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+    const NAMES: [&str; 5] = ["forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];
+    const PREFIX: &str = "x-forwarded-";
+    let same = |a: &str, b: &str| {
+        a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| a == b || a == b'_' && b == b'-')
+    };
+    name.get(..PREFIX.len()).is_some_and(|begin| same(begin, PREFIX)) || NAMES.iter().any(|other| same(name, other))
 }
 
 pub(super) const FORWARDED_FOR: header::HeaderName = header::HeaderName::from_static("x-forwarded-for");
@@ -123,12 +131,15 @@ mod tests {
 
     fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let line = |(name, value): &(&str, &str)| {
-            (header::HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+            (
+                header::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            )
         };
         lines.iter().map(line).collect()
     }
 
-    fn shown(lines: &[(&str, &str)]) -> Option<String> {
+    fn key_of(lines: &[(&str, &str)]) -> Option<String> {
         key(&headers(lines)).map(|key| String::from_utf8(key.to_vec()).unwrap())
     }
 
@@ -143,9 +154,11 @@ mod tests {
             (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], None),
             (&[("authorization", "Bearer")], None),
             (&[("x-api-key", "k"), ("x-api-key", "k")], None),
+            (&[("x-api-key", "")], None),
+            (&[("authorization", "Bearer  ")], None),
             (&[], None),
         ] {
-            assert_eq!(shown(lines).as_deref(), expected, "{lines:?}");
+            assert_eq!(key_of(lines).as_deref(), expected, "{lines:?}");
         }
     }
 
@@ -167,6 +180,10 @@ mod tests {
             (&["10.0.0.1, 10.0.0.2"], Some("10.0.0.1")),
             (&["1.2.3.4, unknown, 10.0.0.2"], Some("10.0.0.2")),
             (&["1.2.3.4, unknown"], None),
+            (&["1.2.3.4", "\u{ff}, 10.0.0.2"], Some("10.0.0.2")),
+            (&["1.2.3.4", "\u{ff}, 203.0.113.7"], Some("203.0.113.7")),
+            (&["1.2.3.4", "\u{ff}"], None),
+            (&["1.2.3.4, "], None),
             (&[""], None),
             (&[], None),
         ] {

@@ -207,7 +207,10 @@ impl Connection {
 pub(super) fn client(session: &Session, busy: &Busy) -> Option<HeaderValue> {
     let written = || {
         let address = session.client_addr()?.as_inet()?;
-        Some(HeaderValue::from_str(&address.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown")))
+        Some(
+            HeaderValue::from_str(&address.ip().to_canonical().to_string())
+                .unwrap_or(HeaderValue::from_static("unknown")),
+        )
     };
     let Some(connection) = &busy.0 else { return written() };
     if connection.client.get().is_none() {

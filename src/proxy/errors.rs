@@ -17,6 +17,8 @@ use crate::link::{self, Cut};
 
 /// Answers a request that goes to no backend. True: it is answered.
 pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refused) -> Result<bool> {
+    // While it is listened to it takes hardly any memory, and no descriptor: who is refused must not take the room of others.
+    ctx.refused = ctx.gateway().refused.take(1, usize::MAX);
     match refused {
         Refused::Answer(refusal) => respond(session, ctx, refusal, None).await.map(|()| true),
         Refused::Later(refusal, wait) => {
@@ -136,7 +138,8 @@ fn written(
 /// a reset may overtake the answer (RFC 9112, section 9.6).
 async fn linger(session: &mut Session) {
     let session = session.as_downstream_mut();
-    if !session.is_body_done() {
+    // Over HTTP/2 there is nothing that could overtake it: the stream is reset, and its connection goes on.
+    if !session.is_body_done() && !session.is_http2() {
         session.set_total_drain_timeout(Some(LINGER));
         let _ = tokio::time::timeout(LINGER, session.drain_request_body()).await;
     }

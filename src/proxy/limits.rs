@@ -16,9 +16,7 @@ use crate::metrics::Shed;
 /// Refuses a request for which there is no room, or whose client asks too often. What runs goes on.
 pub(super) fn admit(ctx: &mut Ctx) -> Result<(), Refused> {
     let Err((shed, refused)) = check(ctx) else { return Ok(()) };
-    let gateway = ctx.gateway();
-    gateway.metrics.limits.shed(shed);
-    ctx.refused = gateway.refused.take(1, usize::MAX);
+    ctx.gateway().metrics.limits.shed(shed);
     Err(refused)
 }
 

@@ -87,7 +87,7 @@ impl Refusal {
     pub(super) const SLOW_BODY: Refusal =
         Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow_client", "The request's body came too slowly.");
     pub(super) const MALFORMED: Refusal =
-        Refusal::new(StatusCode::BAD_REQUEST, "malformed", "The request's body is malformed.");
+        Refusal::new(StatusCode::BAD_REQUEST, "malformed", "The request is malformed.");
     pub(super) const NONE_AVAILABLE: Refusal = Refusal::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "no_backend_available",

@@ -190,15 +190,18 @@ impl Running {
                     }
                 },
                 Some(order) = order => match order {
-                    Order::Reload { max_moved, done } => {
+                    // A file system that hangs does not keep the process from ending.
+                    Order::Reload { max_moved, done } => tokio::select! {
                         // An error says that nobody wants to know any more.
-                        let _ = done.send(self.reload(max_moved).await);
-                    }
+                        outcome = self.reload(max_moved) => drop(done.send(outcome)),
+                        () = &mut stop => return Leaving::Stopping,
+                    },
                     Order::Upgrade if upgrade.is_some() => tracing::warn!("an upgrade is under way already"),
                     Order::Upgrade => upgrade = self.upgrade(),
                 },
-                _ = look.tick() => if self.has_new_file().await {
-                    self.reload(None).await;
+                _ = look.tick() => tokio::select! {
+                    () = self.look_at_file() => {}
+                    () = &mut stop => return Leaving::Stopping,
                 },
             }
         }

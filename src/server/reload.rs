@@ -38,8 +38,15 @@ impl Running {
         outcome
     }
 
+    /// Reads the config file again if it has changed, and the config wants that.
+    pub(super) async fn look_at_file(&mut self) {
+        if self.has_new_file().await {
+            self.reload(None).await;
+        }
+    }
+
     /// Whether the config says that the file is to be looked at, and it has changed.
-    pub(super) async fn has_new_file(&mut self) -> bool {
+    async fn has_new_file(&mut self) -> bool {
         if !self.gateway.snapshot.load().config.reload.watch {
             return false;
         }

@@ -79,8 +79,8 @@ pub(super) fn descriptors(config: &Config) -> usize {
     limit.saturating_sub(own).max(limit / LEAST_PART)
 }
 
-/// Standard streams, the runtime's own, files while they are read, admins, who is being turned away.
-const OWN: usize = 32;
+/// Standard streams, the runtime's own, files while they are read, 64 admins, who is being turned away.
+const OWN: usize = 96;
 /// A probe, a poll of its load, and its name while it is resolved.
 const PER_BACKEND: usize = 3;
 /// One in so many is for idle connections to backends (`proxy/connections.rs`).

@@ -51,7 +51,7 @@ fn has_a_place_and_shows_nothing(bytes: &[u8], flaw: &str) {
 /// No piece that could be one of a key is in what is said, but the words that are always said.
 fn shows_nothing(bytes: &[u8], said: &str) {
     const OURS: &str = "needs a name and `sha256:HASH`; `ingle key NAME` makes such a line its second word is not `sha256:` \
-        and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key allows no request: to refuse a key, remove \
+        and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key its hash is that of nothing: was a variable empty? allows no request: to refuse a key, remove \
         its line is neither `requests=RATE` nor `in_flight=NUMBER` is no rate, such as `requests=600/min` \
         its key stands in the file already limits stand with the name's first key, on line is one name too many: at most \
         a name is made of visible ASCII characters but `#` and `:` holds no key: makes one holds something else than one word of visible \

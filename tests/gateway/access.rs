@@ -417,3 +417,81 @@ async fn a_trusted_proxys_clients_have_limits_of_their_own() {
     assert_eq!(from([127, 0, 0, 3], gateway.address, &of("203.0.113.5")).await, Some(200));
     assert_eq!(from([127, 0, 0, 3], gateway.address, &of("203.0.113.6")).await, Some(429));
 }
+
+#[tokio::test]
+async fn who_is_refused_takes_no_room_from_who_has_a_key() {
+    let (a, keys) = (Scripted::ok("a").await, keys(&["alice a-key"]));
+    let setup = asking(Setup::new(), &keys).top("limits: { memory: 2MiB }").backend("a", &a.url());
+    let gateway = setup.start().await;
+    let mut refused = Vec::new();
+    for _ in 0..20 {
+        let mut client = gateway.client().await;
+        client.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await;
+        refused.push(client);
+    }
+    for client in &mut refused {
+        assert!(client.head().await.contains(" 401 "));
+    }
+    // They are still listened to, for a second.
+    assert_eq!(gateway.send(&get("a-key")).await.status, 200);
+    assert_eq!(gateway.metric("ingle_refused_total", &[("reason", "memory")]).await, 0.0);
+
+    let http2 = H2c::connect(gateway.address).await;
+    for _ in 0..50 {
+        assert_eq!(http2.stall(&Req::post("/", &[b'x'; 1000]), 10).await, Some(401));
+    }
+    assert_eq!(gateway.send(&get("a-key")).await.status, 200);
+    gateway.until_idle().await;
+    assert_eq!(gateway.inner.refused.get(), 0);
+}
+
+#[tokio::test]
+async fn the_admin_listener_has_so_many_connections_and_traffic_goes_on() {
+    let sims = sims(1).await;
+    let gateway = Setup::new().sims(&sims).start().await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(Client::connect(gateway.admin).await);
+    }
+    let mut closed = Client::connect(gateway.admin).await;
+    assert_eq!(closed.rest().await, "", "one too many is closed");
+    assert_eq!(gateway.send(&Req::get("/v1/models")).await.status, 200);
+    drop(silent.pop());
+    let begun = std::time::Instant::now();
+    while from([127, 0, 0, 1], gateway.admin, &Req::get("/livez")).await != Some(200) {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "there is room again");
+    }
+}
+
+/// Such as one on a file system that hangs.
+#[tokio::test]
+async fn a_key_file_that_can_not_be_read_in_time_holds_no_reload_up() {
+    let (a, keys) = (Scripted::ok("a").await, keys(&["alice a-key"]));
+    let mut gateway = asking(Setup::new(), &keys).backend("a", &a.url()).start().await;
+    std::fs::remove_file(&keys).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&keys).status().unwrap().success());
+    let inner = std::sync::Arc::clone(&gateway.inner);
+    let looking = std::thread::spawn(move || inner.refresh());
+    // Without a reader it can't be opened for writing; without bytes the reader waits.
+    let mut options = std::fs::OpenOptions::new();
+    let options = std::os::unix::fs::OpenOptionsExt::custom_flags(options.write(true), NONBLOCK);
+    let begun = std::time::Instant::now();
+    let writer = loop {
+        match options.open(&keys) {
+            Ok(writer) => break writer,
+            Err(error) => assert!(begun.elapsed() < crate::harness::PATIENCE, "it is read: {error}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!(gateway.send(&Req::get("/")).await.status, 401);
+    assert_eq!(gateway.reload(&Setup::new().backend("a", &a.url())).await.status, 200);
+    assert_eq!(gateway.send(&Req::get("/")).await.status, 200, "nobody is asked for a key any more");
+    drop(writer);
+    looking.join().unwrap();
+    assert_eq!(gateway.send(&Req::get("/")).await.status, 200, "what was read late is of no use");
+    gateway.stop();
+    assert_eq!(gateway.until_drained().await, ingle::server::Drained::All);
+}
+
+/// `O_NONBLOCK` of Linux.
+const NONBLOCK: i32 = 0o4000;
