@@ -7,7 +7,7 @@ use super::cost::Cost;
 use super::crowd::Crowd;
 use super::drain::Drained;
 use super::harness::process::machine;
-use super::slow::Slow;
+use super::slow::{SLICE, Slow};
 
 /// Of each part that was asked for.
 #[derive(Default)]
@@ -61,13 +61,13 @@ impl Findings {
             let failures = [&quiet.failures, &besieged.failures].map(Vec::len);
             must(failures == [0, 0], format!("{failures:?} requests failed beside slow clients"));
         }
-        if let [ordinary, small, ..] = &self.costs[..] {
+        if let [ordinary, waiting, ..] = &self.costs[..] {
             for cost in &self.costs {
                 // Whoever sends whole requests has them: each costs what any does, whatever is sent with it.
-                let whole = |of_small: f64| SPARE * of_small / f64::from(small.requests) * f64::from(cost.requests);
+                let whole = |of_all: f64| SPARE * of_all / f64::from(waiting.requests) * f64::from(cost.requests);
                 let (most_cpu, most_memory) = (MOST_CPU * ordinary.cpu, MOST_MEMORY);
-                let holds =
-                    cost.cpu <= most_cpu.max(whole(small.cpu)) && cost.memory <= most_memory.max(whole(small.memory));
+                let holds = cost.cpu <= most_cpu.max(whole(waiting.cpu))
+                    && cost.memory <= most_memory.max(whole(waiting.memory));
                 must(holds, format!("{}: {:.0} µs and {:.0} KB", cost.name, cost.cpu, cost.memory));
             }
         }
@@ -125,7 +125,9 @@ fn slow(slow: &Slow) -> String {
         );
     }
     let factor = slow.besieged.added(0.99) / slow.quiet.added(0.99);
-    text + &format!("\nWhat the gateway adds at p99 is {factor:.2} times as long.\n")
+    text + &format!(
+        "\nEach figure is the median of those of slices of {SLICE} s. What the gateway adds at p99 is {factor:.2} times as long.\n"
+    )
 }
 
 fn costs(costs: &[Cost]) -> String {
@@ -156,7 +158,7 @@ fn drained(drained: &Drained) -> String {
 const GIB: f64 = 1073.7;
 /// Times the CPU of an ordinary request of as many bytes.
 const MOST_CPU: f64 = 100.0;
-/// A request that is dearer than the small ones it is compared with, by its headers.
+/// How much dearer a hostile request may be than an ordinary one, by its headers.
 const SPARE: f64 = 1.5;
 /// KB: a MiB.
 const MOST_MEMORY: f64 = 1048.6;
