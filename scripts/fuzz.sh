@@ -15,7 +15,7 @@ case ${1:-} in
 keep) keep=1 && shift ;;
 [0-9]*) seconds=$1 && shift ;;
 esac
-guided="config session usage retry signals identity pool"
+guided="config session usage retry signals identity keys pool"
 random="sockets hostile"
 targets=${*:-$guided $random}
 out=target/fuzz
@@ -45,7 +45,7 @@ guided() {
 	local target=$1 begun=$SECONDS options=()
 	mkdir -p "$out/corpus/$target" "fuzz/artifacts/$target"
 	if [ "$target" = config ]; then options=(-dict="$out/config.dict"); fi
-	"$binaries/$target" "$out/corpus/$target" "fuzz/corpus/$target" "${options[@]}" -max_total_time="$seconds" \
+	"$binaries/$target" "$out/corpus/$target" "fuzz/corpus/$target" "${options[@]}" -max_total_time="$seconds" -max_len=8192 \
 		-timeout=10 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 \
 		>"$out/$target.log" 2>&1 || {
 		tail -40 "$out/$target.log" >&2
@@ -79,14 +79,16 @@ row() { printf '| `%s` | %s | %s | %s s |\n' "$@"; }
 if [ -n "$keep" ]; then
 	build
 	for target in ${*:-$guided}; do
-		"$binaries/$target" -merge=1 "fuzz/corpus/$target" "$out/corpus/$target" >"$out/$target.merge.log" 2>&1
+		"$binaries/$target" -merge=1 -use_counters=0 -max_len=8192 "fuzz/corpus/$target" "$out/corpus/$target" >"$out/$target.merge.log" 2>&1
 		say "$target: $(find "fuzz/corpus/$target" -type f | wc -l) inputs, $(du -sb "fuzz/corpus/$target" | cut -f1) bytes"
 	done
 	exit
 fi
+needed=
 for target in $targets; do
-	case " $guided " in *" $target "*) build && break ;; esac
+	case " $guided " in *" $target "*) needed=1 ;; esac
 done
+if [ -n "$needed" ]; then build; fi
 printf '| target | executions | edges reached | time |\n|---|---|---|---|\n'
 failed=0
 for target in $targets; do

@@ -96,9 +96,9 @@ impl Access {
                     new = true;
                     tracing::info!(file = %path.display(), "key file changed: new requests are judged by it");
                 }
-                Found::Bad { path, why } => {
+                Found::Bad { why, .. } => {
                     self.metrics.failed.inc();
-                    tracing::error!(file = %path.display(), %why, "key file can't be used: the former keys stay");
+                    tracing::error!(%why, "key file can't be used: the former keys stay");
                 }
             }
         }

@@ -137,7 +137,10 @@ impl Gateway {
         let old = self.snapshot.load_full();
         let new = old.rebuild(config, &self.metrics, self.clock.now());
         self.access.apply(prepared.access, &new);
-        bounds::warn_of_descriptors(&new);
+        if (new.descriptors, new.config.limits.max_connections) != (old.descriptors, old.config.limits.max_connections)
+        {
+            bounds::warn_of_descriptors(&new);
+        }
         self.snapshot.store(Arc::new(new));
         self.past.add(&old);
         self.reloaded.send_replace(());

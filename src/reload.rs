@@ -94,7 +94,13 @@ impl fmt::Display for Outcome {
             Outcome::Done(report) => report.fmt(f),
             Outcome::Invalid(errors) => errors.fmt(f),
             Outcome::Refused { report, max_moved } => {
-                write!(f, "reload.max_moved is {:.1} %, and {}", 100.0 * max_moved, report.sessions)
+                let sessions = &report.sessions;
+                write!(f, "reload.max_moved is {:.1} %, and {sessions}; ", 100.0 * max_moved)?;
+                write!(
+                    f,
+                    "to move them all the same, once: POST /reload?max_moved={:.0}%25",
+                    (100.0 * sessions.share).ceil()
+                )
             }
             Outcome::Failed(why) => f.write_str(why),
         }
@@ -125,10 +131,10 @@ impl Report {
 impl Listeners {
     fn new(old: &Config, new: &Config) -> Listeners {
         let of = |config: &Config| config.listeners.iter().map(|listener| listener.address).collect::<Vec<_>>();
-        let other_tls = |listener: &&Listener| {
-            old.listeners.iter().any(|before| before.address == listener.address && before.tls != listener.tls)
+        let other = |listener: &&Listener| {
+            old.listeners.iter().any(|before| before.address == listener.address && before != *listener)
         };
-        let changed = new.listeners.iter().filter(other_tls).map(|listener| listener.address).collect();
+        let changed = new.listeners.iter().filter(other).map(|listener| listener.address).collect();
         let (old, new) = (of(old), of(new));
         Listeners { added: missing(&new, &old), removed: missing(&old, &new), changed }
     }
@@ -209,7 +215,7 @@ impl fmt::Display for Sessions {
     }
 }
 
-/// The whole change on a line: `backends added: c; keys changed: limits.max_body; 0 of 100000 sessions move (0.0 %)`.
+/// The whole change on a line: `backends added: c; settings changed: limits.max_body; 0 of 100000 sessions move (0.0 %)`.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let addresses = |list: &[SocketAddr]| list.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
@@ -230,7 +236,7 @@ impl fmt::Display for Report {
             ("backends added", self.backends.added.clone()),
             ("backends removed", self.backends.removed.clone()),
             ("backends changed", self.backends.changed.iter().map(changed).collect()),
-            ("keys changed", self.keys.clone()),
+            ("settings changed", self.keys.clone()),
         ];
         if self.is_empty() {
             f.write_str("nothing changed; ")?;
@@ -296,9 +302,20 @@ mod tests {
         assert_eq!(report.backends.changed[0].keys, ["weight"]);
         assert_eq!(report.keys, ["limits.max_body"]);
         let text = report.to_string();
-        let begin = "backends added: c; backends removed: b; backends changed: a (weight: 1 to 3); keys changed: limits.max_body; ";
+        let begin = "backends added: c; backends removed: b; backends changed: a (weight: 1 to 3); settings changed: limits.max_body; ";
         assert!(text.starts_with(begin), "{text}");
         assert!((0.4..0.7).contains(&report.sessions.share), "half leave b, and some leave a for c: {text}");
+    }
+
+    #[test]
+    fn whom_a_listener_lets_in_is_a_change_of_it() {
+        let with = |more: &str| {
+            let listener = format!("listeners: [{{ address: 127.0.0.1:80{more} }}]");
+            Config::parse(&format!("{listener}\npools: [{{ name: p, backends: [{A}] }}]\n"), "test").unwrap()
+        };
+        let (all, some) = (with(""), with(", allow: [10.0.0.0/8]"));
+        assert_eq!(Listeners::new(&all, &some).changed, ["127.0.0.1:80".parse().unwrap()]);
+        assert_eq!(Listeners::new(&some, &some), Listeners::default());
     }
 
     #[test]

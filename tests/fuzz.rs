@@ -16,6 +16,8 @@ mod corpus;
 mod identity;
 #[path = "fuzz/input.rs"]
 mod input;
+#[path = "fuzz/keys.rs"]
+mod keys;
 #[path = "fuzz/retry.rs"]
 mod retry;
 #[path = "simulation/rng.rs"]
@@ -52,6 +54,11 @@ fn what_is_tried_again_is_what_the_readme_says() {
 #[test]
 fn signals_are_read_or_nothing_is_known() {
     replay("signals", 10_000, signals::check);
+}
+
+#[test]
+fn a_file_of_keys_is_valid_or_shows_nothing() {
+    replay("keys", 20_000, keys::check);
 }
 
 #[test]

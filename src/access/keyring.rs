@@ -44,14 +44,14 @@ pub struct Admitted {
 }
 
 /// Why somebody may not come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// Nobody has that key.
     Unknown,
-    /// Too many requests lately; after so many milliseconds one more may come.
-    TooOften(Millis),
-    /// Too many requests at once.
-    TooMany,
+    /// Its holder had too many requests lately; after so many milliseconds one more may come.
+    TooOften(Arc<str>, Millis),
+    /// Its holder has too many requests at once.
+    TooMany(Arc<str>),
 }
 
 impl Keyring {
@@ -83,7 +83,7 @@ impl Keyring {
         if let Some(metrics) = &member.metrics {
             metrics.count(match &result {
                 Ok(_) => KeyResult::Accepted,
-                Err(Denied::TooOften(_)) => KeyResult::Rate,
+                Err(Denied::TooOften(..)) => KeyResult::Rate,
                 Err(_) => KeyResult::InFlight,
             });
         }
@@ -107,14 +107,16 @@ impl Member {
 
     /// A request that has no place uses nothing of the rate.
     fn admit(&self, now: Millis) -> Result<Admitted, Denied> {
-        let place = self.used.in_flight.take(1, self.in_flight.unwrap_or(usize::MAX)).ok_or(Denied::TooMany)?;
+        let name = || Arc::clone(&self.name);
+        let place = self.used.in_flight.take(1, self.in_flight.unwrap_or(usize::MAX));
+        let place = place.ok_or_else(|| Denied::TooMany(name()))?;
         if let Some(rate) = self.requests {
-            self.used.requests.allow(rate, now).map_err(Denied::TooOften)?;
+            self.used.requests.allow(rate, now).map_err(|wait| Denied::TooOften(name(), wait))?;
         }
         if let Some(metrics) = &self.metrics {
             metrics.begin();
         }
-        Ok(Admitted { name: Arc::clone(&self.name), metrics: self.metrics.clone(), _place: place })
+        Ok(Admitted { name: name(), metrics: self.metrics.clone(), _place: place })
     }
 }
 
@@ -160,9 +162,9 @@ mod tests {
         let ring = ring("alice a requests=2/s in_flight=2, alice a2, bob b", None);
         let first = ring.admit(b"a", 0).unwrap();
         let second = ring.admit(b"a2", 0).unwrap();
-        assert_eq!(denied(&ring, "a", 0), Some(Denied::TooMany));
+        assert_eq!(denied(&ring, "a", 0), Some(Denied::TooMany("alice".into())));
         drop(first);
-        assert_eq!(denied(&ring, "a", 0), Some(Denied::TooOften(500)));
+        assert_eq!(denied(&ring, "a", 0), Some(Denied::TooOften("alice".into(), 500)));
         assert_eq!(denied(&ring, "a", 500), None, "what was refused has used nothing");
         drop(second);
         assert_eq!((0..100).find_map(|_| denied(&ring, "b", 0)), None);
@@ -174,7 +176,7 @@ mod tests {
         let running = before.admit(b"a", 0).unwrap();
         let after = ring("alice new requests=10/s in_flight=1, carol b", Some(&before));
         assert_eq!(denied(&after, "a", 0), Some(Denied::Unknown), "the key is gone");
-        assert_eq!(denied(&after, "new", 0), Some(Denied::TooMany), "it still runs");
+        assert_eq!(denied(&after, "new", 0), Some(Denied::TooMany("alice".into())), "it still runs");
         drop(running);
         assert_eq!(denied(&after, "new", 0), None);
         assert_eq!(&*after.admit(b"b", 0).unwrap().name, "carol");

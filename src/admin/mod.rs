@@ -9,6 +9,7 @@ mod status;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
@@ -23,12 +24,15 @@ use serde_json::json;
 pub use explain::{BackendView, Explained, Score, Seen, explain};
 
 use crate::access;
+use crate::core::Millis;
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
 
 /// The application behind the admin listener.
 pub struct Admin {
     gateway: Arc<Gateway>,
+    /// When a refusal was logged last: whoever guesses keys must not fill the log.
+    told: AtomicU64,
 }
 
 /// The connections to the admin listener.
@@ -43,7 +47,7 @@ impl Admin {
     /// The application, ready to be served.
     #[must_use]
     pub fn app(gateway: &Arc<Gateway>) -> Connections {
-        let admin = Arc::new(HttpServer::new_app(Admin { gateway: Arc::clone(gateway) }));
+        let admin = Arc::new(HttpServer::new_app(Admin { gateway: Arc::clone(gateway), told: AtomicU64::new(0) }));
         Connections { gateway: Arc::clone(gateway), admin }
     }
 
@@ -64,8 +68,21 @@ impl Admin {
                 Some((name, "undrain")) => self.set_draining(name, false, who),
                 _ => not_found(),
             },
+            ("GET" | "HEAD", "/reload") => use_post(),
+            ("GET" | "HEAD", path) if path.ends_with("/drain") || path.ends_with("/undrain") => use_post(),
             ("GET" | "HEAD", _) => not_found(),
             _ => error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET, HEAD and POST are served."),
+        }
+    }
+
+    /// Counts who showed no key, and tells of it at most once a minute.
+    fn refused(&self, session: &ServerSession) {
+        self.gateway.metrics.limits.admin_key.inc();
+        let (now, told) = (self.gateway.clock.now(), self.told.load(Ordering::Relaxed));
+        if told == 0 || now.saturating_sub(told) >= TELL_AGAIN {
+            self.told.store(now.max(1), Ordering::Relaxed);
+            let client = session.client_addr().map(ToString::to_string);
+            tracing::warn!(client, "refused on the admin listener: no key of admin.keys_file");
         }
     }
 
@@ -127,7 +144,7 @@ impl ServerApp for Connections {
         drop(snapshot);
         if !allowed {
             self.gateway.metrics.limits.address.inc();
-            tracing::debug!("closed: its address may not come to the admin listener");
+            tracing::debug!(client = ?access::peer(&stream), "closed: its address may not come to the admin listener");
             return None;
         }
         self.admin.process_new(stream, shutdown).await
@@ -146,7 +163,10 @@ impl ServeHttp for Admin {
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let who = match login::of(head, &self.gateway) {
             Ok(who) => who,
-            Err(refusal) => return *refusal,
+            Err(refusal) => {
+                self.refused(session);
+                return *refusal;
+            }
         };
         let mut answer = match (head.method.as_str(), path) {
             ("POST", "/reload") => {
@@ -193,6 +213,10 @@ fn as_json(status: StatusCode, body: &impl Serialize) -> Answer {
     response(status, "application/json", serde_json::to_vec(body).unwrap_or_default())
 }
 
+fn use_post() -> Answer {
+    error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "That changes something: use POST.")
+}
+
 fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "not_found", "See / for what there is.")
 }
@@ -218,4 +242,6 @@ fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
+/// Milliseconds.
+const TELL_AGAIN: Millis = 60_000;
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -10,8 +10,11 @@ use crate::reload::{Outcome, Report};
 
 /// Reloads the config. `?max_moved=SHARE` stands in for `reload.max_moved` this once.
 pub(super) async fn reload(gateway: &Gateway, query: &str) -> Answer {
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("max_moved="));
-    let max_moved = match asked.map(share) {
+    let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
+    if pairs.clone().any(|pair| !pair.starts_with("max_moved=")) {
+        return error(StatusCode::BAD_REQUEST, "unknown_parameter", "The only parameter is max_moved, such as 50%25.");
+    }
+    let max_moved = match pairs.find_map(|pair| pair.strip_prefix("max_moved=")).map(share) {
         Some(None) => return error(StatusCode::BAD_REQUEST, "invalid_share", "max_moved is from 0% to 100%."),
         Some(share) => share,
         None => None,

@@ -152,7 +152,7 @@ pub(super) fn origin(text: String) -> Result<Origin, String> {
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains('@') {
         // Not quoted: it may hold a password.
-        return Err("holds a user name: clients bring their own credentials".into());
+        return Err("holds a user name: the key of a backend belongs in `api_key_file`".into());
     }
     if authority.contains(['?', '#']) {
         return wrong("has a query or fragment: write only `http://HOST:PORT`");

@@ -1,6 +1,6 @@
 //! From what is written to what is meant: who may come. Where the config is a file, the files of keys are read, too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::at::At;
@@ -11,7 +11,7 @@ use super::lenient::{Lenient, quote_text};
 use super::networks::networks;
 use super::node::Step;
 use super::secret::Secret;
-use super::{Access, Admin, Listener};
+use super::{Access, Admin, Backend, Listener};
 
 /// Who may send requests.
 pub(super) fn access(file: AccessSection, at: &mut At<'_>) -> Option<Access> {
@@ -75,6 +75,17 @@ pub(super) fn in_the_clear(access: &Access, listeners: &[Listener], at: &mut At<
         let message =
             format!("listeners[{index}] has no `tls`: anybody on the way can read the keys that clients show");
         at.warn(&step, message);
+    }
+}
+
+/// The same of a backend's own key; told of the first.
+pub(super) fn sent_in_the_clear(backends: &[Backend], at: &mut At<'_>) {
+    let is_near = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let open =
+        |backend: &Backend| backend.api_key_file.is_some() && !backend.origin.tls && !is_near(&backend.origin.host);
+    if let Some(index) = backends.iter().position(open) {
+        let step = [Step::Key("backends".into()), Step::Index(index), Step::Key("api_key_file".into())];
+        at.warn(&step, "goes to an http:// backend: anybody on the way can read the key".into());
     }
 }
 

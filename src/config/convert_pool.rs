@@ -4,7 +4,7 @@ use super::at::At;
 use super::check::{
     backend_name, balance_factor, name, not_zero, or_none, or_none_up_to, origin, path, positive, size, within,
 };
-use super::convert_access::api_key_file;
+use super::convert_access::{api_key_file, sent_in_the_clear};
 use super::convert_tls;
 use super::file::{
     BackendSection, DrainSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, SignalsSection,
@@ -47,6 +47,9 @@ fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
     let backends = backends(file.backends, at);
     if let (Some(tls), Some(backends)) = (&upstream_tls, &backends) {
         convert_tls::has_authorities(tls, backends, at);
+    }
+    if let Some(backends) = &backends {
+        sent_in_the_clear(backends, at);
     }
     Some(Pool {
         name: name?,

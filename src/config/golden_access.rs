@@ -73,7 +73,7 @@ fn key_files_are_read_and_every_mistake_is_told_without_what_stands_there() {
     let pools = "pools: [{ name: main, backends: [{ url: http://a:1, api_key_file: one }] }]\n";
     assert_eq!(load(&format!("{pools}access: {{ keys_file: good }}\n")), "");
     let bad = "line 1: needs a name and `sha256:HASH`; `ingle key NAME` makes such a line";
-    let worse = "line 2: its second word is not `sha256:` and 64 hexadecimal digits";
+    let worse = "line 2: its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key";
     assert_eq!(
         load(&format!("{pools}access: {{ keys_file: bad }}\nadmin: {{ address: 127.0.0.1:1, keys_file: none }}\n")),
         format!(
@@ -102,4 +102,14 @@ fn keys_that_anybody_can_read_are_warned_of() {
     assert_eq!(warned("address: 127.0.0.1:80", ""), none);
     assert_eq!(warned("address: 0.0.0.0:80, tls: { certificate: c, key: k }", ""), none);
     assert_eq!(warned("address: 0.0.0.0:80", ", trusted_proxies: [10.0.0.1]"), none, "whoever is in front has TLS");
+
+    let backends = |urls: &[&str]| {
+        let each = |url: &&str| format!("{{ url: {url:?}, api_key_file: k }}");
+        let all = urls.iter().map(each).collect::<Vec<_>>().join(", ");
+        let text = format!("{LISTENERS}pools: [{{ name: main, backends: [{all}] }}]\n");
+        Config::parse(&text, "f").unwrap().warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(backends(&["http://127.0.0.1:1", "http://localhost", "http://[::1]", "https://a"]), none);
+    let said = backends(&["https://a", "http://b", "http://c"]);
+    assert!(said.len() == 1 && said[0].contains("backends[1].api_key_file: goes to an http:// backend"), "{said:?}");
 }

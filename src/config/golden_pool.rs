@@ -92,7 +92,7 @@ fn urls() {
         ("gpu0:8080", "`gpu0:8080` has no scheme: write `http://HOST:PORT`"),
         ("ftp://a", "`ftp://a` is not an `http://` or `https://` URL"),
         ("https://a:0", "`https://a:0` has no valid port: 1 to 65535"),
-        ("http://me:secret@a", "holds a user name: clients bring their own credentials"),
+        ("http://me:secret@a", "holds a user name: the key of a backend belongs in `api_key_file`"),
         (
             "http://a/v1",
             "`http://a/v1` has a path: requests keep the path that the client sent, so write only `http://HOST:PORT`",

@@ -98,7 +98,9 @@ impl Reader {
         };
         let name = holder_name(name)?;
         let key = hash.strip_prefix("sha256:").and_then(Digest::parse);
-        let key = key.ok_or("its second word is not `sha256:` and 64 hexadecimal digits")?;
+        let key = key.ok_or(
+            "its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key",
+        )?;
         let (requests, in_flight) = read_limits(limits)?;
         if !self.keys.insert(key) {
             return Err("its key stands in the file already".into());
@@ -130,8 +132,8 @@ pub fn holder_name(name: &str) -> Result<String, String> {
     match name {
         "none" => Err("`none` is reserved: in metrics it stands for requests without a key".into()),
         _ if name.is_empty() || name.len() > LONGEST_NAME => Err(format!("a name has 1 to {LONGEST_NAME} characters")),
-        _ if !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => {
-            Err("a name is made of visible ASCII characters but `#`".into())
+        _ if !name.bytes().all(|byte| byte.is_ascii_graphic() && !b"#:".contains(&byte)) => {
+            Err("a name is made of visible ASCII characters but `#` and `:`".into())
         }
         _ => Ok(name.to_owned()),
     }
@@ -145,9 +147,10 @@ fn read_limits(words: &[&str]) -> Result<Limits, String> {
         let nth = index + 3;
         match word.split_once('=') {
             Some(("requests", rate)) if requests.is_none() => {
-                let rate = PerTime::read(Value::from(rate)).map(|PerTime(rate)| rate);
                 let wrong = |_| format!("its word {nth} is no rate, such as `requests=600/min`");
-                requests = Some(rate.map_err(wrong)?);
+                let PerTime(rate) = PerTime::read(Value::from(rate)).map_err(wrong)?;
+                let none = || format!("its word {nth} allows no request: to refuse a key, remove its line");
+                requests = Some(rate.ok_or_else(none)?);
             }
             Some(("in_flight", most)) if in_flight.is_none() => {
                 let most = most.parse().ok().filter(|most| (1..=MOST_IN_FLIGHT).contains(most));
@@ -158,7 +161,7 @@ fn read_limits(words: &[&str]) -> Result<Limits, String> {
             _ => return Err(format!("its word {nth} is neither `requests=RATE` nor `in_flight=NUMBER`")),
         }
     }
-    Ok((requests.flatten(), in_flight))
+    Ok((requests, in_flight))
 }
 
 #[cfg(test)]
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_with_its_line_and_none_shows_a_key() {
         let good = hash("secret");
-        let other = hash("other");
+        let (other, third) = (hash("other"), hash("third"));
         let text = [
             "secret",
             "alice secret",
@@ -203,21 +206,25 @@ mod tests {
             &format!("bob {good}"),
             &format!("alice {other} in_flight=2"),
             "alice sha256:1234",
+            &format!("carol {third} requests=0/s"),
+            &format!("carol: {third}"),
         ]
         .join("\n");
         let said = KeyFile::parse(text.as_bytes()).unwrap_err();
         let expected = [
             "line 1: needs a name and `sha256:HASH`; `ingle key NAME` makes such a line",
-            "line 2: its second word is not `sha256:` and 64 hexadecimal digits",
+            "line 2: its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key",
             "line 3: its word 3 is no rate, such as `requests=600/min`",
             "line 4: its word 3 is not `in_flight=` and 1 to 1000000",
             "line 5: its word 3 is neither `requests=RATE` nor `in_flight=NUMBER`",
             "line 6: its word 4 is there twice",
             "line 7: `none` is reserved: in metrics it stands for requests without a key",
-            "line 8: a name is made of visible ASCII characters but `#`",
+            "line 8: a name is made of visible ASCII characters but `#` and `:`",
             "line 10: its key stands in the file already",
             "line 11: limits stand with the name's first key, on line 9",
-            "line 12: its second word is not `sha256:` and 64 hexadecimal digits",
+            "line 12: its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key",
+            "line 13: its word 3 allows no request: to refuse a key, remove its line",
+            "line 14: a name is made of visible ASCII characters but `#` and `:`",
         ];
         assert_eq!(said, expected);
         assert!(!said.concat().contains("secret"));

@@ -36,7 +36,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// How many may come at once after a pause: what the rate gives in a second, at least [`LEAST_BURST`], and never more
+    /// How many may come at once after a pause: what the rate gives in a second, at least 10, and never more
     /// than the rate gives in its whole period.
     ///
     /// `600/min` is a longer word for 10 a second, not a right to 600 at once. Services that publish their limits per minute

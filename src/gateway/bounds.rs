@@ -25,8 +25,7 @@ impl Gateway {
         let limits = &snapshot.config.limits;
         let connection = self.connections.take(1, limits.max_connections).ok_or(Shed::Connections)?;
         let tls = tls.then(|| self.tls.take(1, usize::MAX)).flatten();
-        // Each may have a request, which needs a descriptor of its own.
-        if self.connections.get().saturating_mul(2) > snapshot.descriptors {
+        if !self.has_descriptor(&snapshot) || self.connections.get() > most_connections(snapshot.descriptors) {
             return Err(Shed::Descriptors);
         }
         if !self.has_memory(limits) {
@@ -39,14 +38,13 @@ impl Gateway {
         Ok(Open { _connection: connection, _tls: tls, _client: guest })
     }
 
-    /// Whether a request that is counted already may go on, as far as memory and descriptors are concerned. Over HTTP/1.1
-    /// the connection has seen to its descriptor; over HTTP/2 a connection has many requests.
+    /// Whether a request that is counted already may go on, as far as memory and descriptors are concerned.
     ///
     /// # Errors
     ///
     /// Which bound it meets.
-    pub fn admit(&self, snapshot: &Snapshot, http2: bool) -> Result<(), Shed> {
-        if http2 && self.connections.get().saturating_add(self.requests.get()) > snapshot.descriptors {
+    pub fn admit(&self, snapshot: &Snapshot) -> Result<(), Shed> {
+        if !self.has_descriptor(snapshot) {
             return Err(Shed::Descriptors);
         }
         if self.has_memory(&snapshot.config.limits) { Ok(()) } else { Err(Shed::Memory) }
@@ -73,11 +71,23 @@ impl Gateway {
         ]
     }
 
+    /// Whether there is a descriptor for whoever has come last and is counted already: a connection takes one, and a
+    /// request another, towards its backend.
+    fn has_descriptor(&self, snapshot: &Snapshot) -> bool {
+        self.connections.get().saturating_add(self.requests.get()) <= snapshot.descriptors
+    }
+
     /// Whether what is in use now, the caller's own part included, is no more than may be.
     #[must_use]
     pub fn has_memory(&self, limits: &Limits) -> bool {
         limits.memory.is_none_or(|most| self.memory() <= most)
     }
+}
+
+/// Most clients are silent most of the time, so there may be more connections than half of the descriptors; but idle ones
+/// alone shall not leave too few for requests.
+fn most_connections(descriptors: usize) -> usize {
+    descriptors / 5 * 3
 }
 
 /// Says what an operator can do who wants more connections than the system allows.
@@ -87,8 +97,8 @@ pub(super) fn warn_of_descriptors(snapshot: &Snapshot) {
         tracing::warn!(
             max_connections = wanted,
             allowed,
-            "the limit of open files allows fewer connections than limits.max_connections: raise it (LimitNOFILE=, \
-             ulimit -n) to two for each connection and some"
+            "the limit of open files allows fewer connections that have a request than limits.max_connections: raise it \
+             (LimitNOFILE=, ulimit -n) to two for each connection and some"
         );
     }
 }

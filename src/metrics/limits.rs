@@ -42,6 +42,8 @@ pub struct LimitMetrics {
     shed: [IntCounter; 5],
     /// Connections from addresses that a listener does not allow.
     pub address: IntCounter,
+    /// Requests of admins without a key of theirs.
+    pub admin_key: IntCounter,
     memory: [IntGauge; 5],
 }
 
@@ -49,7 +51,7 @@ impl LimitMetrics {
     pub(super) fn new(families: &Families) -> prometheus::Result<LimitMetrics> {
         let shed = families.counter(
             "ingle_refused_total",
-            "Connections and requests that were refused for a bound of the gateway's own, or for their address",
+            "Connections and requests that were refused for a bound of the gateway's own, their address, or a key",
             &["reason"],
         )?;
         let memory = families.gauge(
@@ -60,6 +62,7 @@ impl LimitMetrics {
         Ok(LimitMetrics {
             shed: Shed::ALL.map(|reason| shed.with_label_values(&[reason.as_str()])),
             address: shed.with_label_values(&["address"]),
+            admin_key: shed.with_label_values(&["admin_key"]),
             memory: ["connections", "tls", "http2", "requests", "bodies"].map(|part| memory.with_label_values(&[part])),
         })
     }

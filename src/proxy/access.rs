@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use super::errors::{Refusal, Refused};
+use super::refusal::{Refusal, Refused};
 use crate::access::{Admitted, Denied};
 use crate::config::Networks;
 
@@ -61,22 +61,30 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// Refuses whom the keys in force don't let in.
-pub(super) fn admit(session: &Session, ctx: &Ctx) -> Result<Option<Admitted>, Refused> {
+pub(super) fn admit(session: &Session, ctx: &mut Ctx) -> Result<(), Refused> {
     let gateway = ctx.gateway();
-    let Some(keys) = gateway.access.clients() else { return Ok(None) };
+    let Some(keys) = gateway.access.clients() else { return Ok(()) };
     let Some(key) = key(&session.req_header().headers) else {
         gateway.metrics.access.no_key();
         return Err(Refusal::NO_KEY.into());
     };
-    match keys.admit(key, ctx.now()) {
-        Ok(admitted) => Ok(Some(admitted)),
+    let (holder, refused) = match keys.admit(key, ctx.now()) {
+        Ok(admitted) => {
+            ctx.record.holder(&admitted.name);
+            ctx.asker.admitted = Some(admitted);
+            return Ok(());
+        }
         Err(Denied::Unknown) => {
             gateway.metrics.access.unknown_key();
-            Err(Refusal::UNKNOWN_KEY.into())
+            return Err(Refusal::UNKNOWN_KEY.into());
         }
-        Err(Denied::TooMany) => Err(Refusal::TOO_MANY_OF_KEY.into()),
-        Err(Denied::TooOften(wait)) => Err(Refused::Later(Refusal::RATE_OF_KEY, Duration::from_millis(wait))),
-    }
+        Err(Denied::TooMany(holder)) => (holder, Refusal::TOO_MANY_OF_KEY.into()),
+        Err(Denied::TooOften(holder, wait)) => {
+            (holder, Refused::Later(Refusal::RATE_OF_KEY, Duration::from_millis(wait)))
+        }
+    };
+    ctx.record.holder(&holder);
+    Err(refused)
 }
 
 /// The key that a client shows. One that shows two shows none: which of them counts, others may see otherwise.

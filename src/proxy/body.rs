@@ -16,8 +16,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
-use super::errors::{Refusal, Refused};
 use super::reframe;
+use super::refusal::{Refusal, Refused};
 use crate::clock::Clock;
 use crate::core::Millis;
 use crate::gauge::Share;

@@ -99,7 +99,7 @@ impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         if !self.allows(&stream) {
             self.gateway.metrics.limits.address.inc();
-            tracing::debug!(listener = %self.listener, "closed: its address may not come here");
+            tracing::debug!(listener = %self.listener, client = ?access::peer(&stream), "closed: its address may not come here");
             return None;
         }
         let meeting = self.gateway.certificates.meeting(self.listener);

@@ -1,4 +1,4 @@
-//! The gateway's own answers: OpenAI-style JSON, so that every client library can read them.
+//! The gateway answers by itself: which refusal fits what went wrong, and how it is told.
 
 use std::time::Duration;
 
@@ -7,154 +7,13 @@ use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use serde_json::json;
 
 use super::attempt::{FULL, NO_BACKEND};
 use super::body::BODY_TOO_LARGE;
 use super::ctx::Ctx;
+use super::refusal::{Refusal, Refused};
 use super::retry;
 use crate::link::{self, Cut};
-
-/// An answer that the gateway gives by itself.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    message: &'static str,
-}
-
-/// Why a request does not go to a backend.
-pub(super) enum Refused {
-    /// The gateway answers.
-    Answer(Refusal),
-    /// The gateway answers, and says when to come again.
-    Later(Refusal, Duration),
-    /// Pingora says what went wrong.
-    Failed(Box<Error>),
-}
-
-impl Refusal {
-    pub(super) const HEAD_TOO_LARGE: Refusal = Refusal {
-        status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        code: "headers_too_large",
-        message: "The request's headers are larger than this gateway accepts (limits.max_header_bytes).",
-    };
-    pub(super) const NO_HOST: Refusal = Refusal {
-        status: StatusCode::BAD_REQUEST,
-        code: "no_host",
-        message: "An HTTP/1.1 request needs a Host header.",
-    };
-    pub(super) const BAD_HEADER: Refusal = Refusal {
-        status: StatusCode::BAD_REQUEST,
-        code: "bad_header",
-        message: "A header has a byte that none may have.",
-    };
-    pub(super) const BAD_HOST: Refusal =
-        Refusal { status: StatusCode::BAD_REQUEST, code: "bad_host", message: "The Host header is no host." };
-    pub(super) const BAD_TARGET: Refusal = Refusal {
-        status: StatusCode::BAD_REQUEST,
-        code: "bad_target",
-        message: "The request's target must begin with a slash, or be a URL with http or https.",
-    };
-    pub(super) const BAD_FRAMING: Refusal = Refusal {
-        status: StatusCode::BAD_REQUEST,
-        code: "bad_framing",
-        message: "A request has one Content-Length in digits, or the Transfer-Encoding chunked and no other.",
-    };
-    pub(super) const BODY_TOO_LARGE: Refusal = Refusal {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        code: "body_too_large",
-        message: "The request's body is larger than this gateway accepts (limits.max_body).",
-    };
-    pub(super) const NO_KEY: Refusal = Refusal {
-        status: StatusCode::UNAUTHORIZED,
-        code: "invalid_api_key",
-        message: "This gateway wants an API key: Authorization: Bearer KEY.",
-    };
-    pub(super) const UNKNOWN_KEY: Refusal =
-        Refusal { status: StatusCode::UNAUTHORIZED, code: "invalid_api_key", message: "This API key is not known." };
-    pub(super) const RATE_OF_KEY: Refusal = Refusal {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        code: "rate_limit_exceeded",
-        message: "This API key has had as many requests as it may have in this time; try again later.",
-    };
-    pub(super) const TOO_MANY_OF_KEY: Refusal = Refusal {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        code: "too_many_requests",
-        message: "This API key has as many requests under way as it may have; try again when one has ended.",
-    };
-    pub(super) const TOO_OFTEN: Refusal = Refusal {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        code: "rate_limit_exceeded",
-        message: "Too many requests come from this address in this time (limits.per_client.requests); try again later.",
-    };
-    pub(super) const NO_MEMORY: Refusal = Refusal {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        code: "overloaded",
-        message: "The gateway has as much to hold as it may (limits.memory); try again.",
-    };
-    pub(super) const NO_DESCRIPTORS: Refusal = Refusal {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        code: "overloaded",
-        message: "The gateway has as many connections as its system lets it have; try again.",
-    };
-    pub(super) const SLOW_BODY: Refusal = Refusal {
-        status: StatusCode::REQUEST_TIMEOUT,
-        code: "slow_client",
-        message: "The request's body came too slowly.",
-    };
-    const MALFORMED: Refusal =
-        Refusal { status: StatusCode::BAD_REQUEST, code: "malformed", message: "The request's body is malformed." };
-    const NONE_AVAILABLE: Refusal = Refusal {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        code: "no_backend_available",
-        message: "No backend is available now; try again.",
-    };
-    const OVERLOADED: Refusal = Refusal {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        code: "overloaded",
-        message: "Every backend has as many requests as it may have; try again.",
-    };
-    const FAILED: Refusal = Refusal {
-        status: StatusCode::BAD_GATEWAY,
-        code: "backend_failed",
-        message: "The backend failed before it answered, and no other one could take the request.",
-    };
-    const TIMEOUT: Refusal = Refusal {
-        status: StatusCode::GATEWAY_TIMEOUT,
-        code: "backend_timeout",
-        message: "The backend did not answer in time.",
-    };
-    const BUSY: Refusal = Refusal {
-        status: StatusCode::TOO_MANY_REQUESTS,
-        code: "backend_busy",
-        message: "The backend has too many requests, and no other one could take this one.",
-    };
-    const INTERNAL: Refusal =
-        Refusal { status: StatusCode::INTERNAL_SERVER_ERROR, code: "internal_error", message: "The gateway failed." };
-
-    fn body(self) -> Bytes {
-        let kind = match self.status {
-            StatusCode::UNAUTHORIZED => "authentication_error",
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_client_error() => "invalid_request_error",
-            _ => "server_error",
-        };
-        json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Refused::Answer(refusal)
-    }
-}
-
-impl From<Box<Error>> for Refused {
-    fn from(error: Box<Error>) -> Self {
-        Refused::Failed(error)
-    }
-}
 
 /// Answers a request that goes to no backend. True: it is answered.
 pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refused: Refused) -> Result<bool> {
@@ -177,7 +36,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, e: &Error) -> F
         return none;
     }
     let Some(refusal) = refusal_for(ctx, e) else { return none };
-    let turned_away = ctx.turned_away.as_ref().filter(|_| refusal.code != Refusal::TIMEOUT.code);
+    let turned_away = ctx.turned_away.as_ref().filter(|_| refusal != Refusal::TIMEOUT);
     let retry_after = turned_away.and_then(|turned_away| turned_away.retry_after.clone());
     if let Err(error) = respond(session, ctx, refusal, retry_after).await {
         tracing::debug!(%error, "the client left before its answer");

@@ -7,7 +7,7 @@ use pingora::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_ta
 use pingora::proxy::Session;
 
 use super::access;
-use super::errors::Refusal;
+use super::refusal::Refusal;
 
 /// What a head says, of which more than one step wants to know. All headers are read once: looking one up costs as much
 /// as passing five.

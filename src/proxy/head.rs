@@ -8,7 +8,7 @@ use pingora::{ErrorType, OrErr, Result};
 use super::access::{self, Asker};
 use super::connections;
 use super::ctx::Ctx;
-use super::errors::Refused;
+use super::refusal::Refused;
 use super::{form, limits};
 use crate::core::SessionKey;
 use crate::core::session::Invalid;
@@ -26,9 +26,8 @@ pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Resul
         session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
     }
     ctx.form = form::read(session, max_header_bytes)?;
-    limits::admit(session, ctx)?;
-    ctx.asker.admitted = access::admit(session, ctx)?;
-    ctx.record.key(ctx.asker.admitted.as_ref());
+    limits::admit(ctx)?;
+    access::admit(session, ctx)?;
     ctx.key = session_key(session, &ctx.snapshot);
     ctx.record.session(ctx.key);
     ctx.snapshot.budget.request(ctx.begun);

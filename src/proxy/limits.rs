@@ -6,27 +6,25 @@ use std::time::Duration;
 
 use pingora::prelude::timeout;
 use pingora::protocols::Stream;
-use pingora::proxy::Session;
-use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::ctx::Ctx;
-use super::errors::{Refusal, Refused};
+use super::refusal::{Refusal, Refused};
 use crate::core::clients::ClientId;
 use crate::metrics::Shed;
 
 /// Refuses a request for which there is no room, or whose client asks too often. What runs goes on.
-pub(super) fn admit(session: &Session, ctx: &mut Ctx) -> Result<(), Refused> {
-    let Err((shed, refused)) = check(session, ctx) else { return Ok(()) };
+pub(super) fn admit(ctx: &mut Ctx) -> Result<(), Refused> {
+    let Err((shed, refused)) = check(ctx) else { return Ok(()) };
     let gateway = ctx.gateway();
     gateway.metrics.limits.shed(shed);
     ctx.refused = gateway.refused.take(1, usize::MAX);
     Err(refused)
 }
 
-fn check(session: &Session, ctx: &Ctx) -> Result<(), (Shed, Refused)> {
+fn check(ctx: &Ctx) -> Result<(), (Shed, Refused)> {
     let gateway = ctx.gateway();
-    gateway.admit(&ctx.snapshot, session.is_http2()).map_err(|shed| match shed {
+    gateway.admit(&ctx.snapshot).map_err(|shed| match shed {
         Shed::Descriptors => (shed, Refusal::NO_DESCRIPTORS.into()),
         _ => (shed, Refusal::NO_MEMORY.into()),
     })?;
@@ -50,28 +48,25 @@ pub(super) fn id(address: IpAddr) -> ClientId {
 pub(super) async fn turn_away(mut stream: Stream, shed: Shed) {
     let answer = async {
         let _ = timeout(GLANCE, stream.read(&mut [0; 4096])).await;
-        stream.write_all(answer_to(shed).as_bytes()).await
+        stream.write_all(&answer_to(shed)).await
     };
     let _ = timeout(Duration::from_secs(1), answer).await;
 }
 
-fn answer_to(shed: Shed) -> String {
-    let (code, message) = match shed {
-        Shed::Connections => ("too_many_connections", "The gateway has too many connections; try again."),
-        Shed::ClientConnections | Shed::ClientRequests => {
-            ("too_many_connections", "Too many connections come from this address (limits.per_client); try again.")
-        }
-        Shed::Descriptors => {
-            ("overloaded", "The gateway has as many connections as its system lets it have; try again.")
-        }
-        Shed::Memory => ("overloaded", "The gateway has as much to hold as it may (limits.memory); try again."),
+fn answer_to(shed: Shed) -> Vec<u8> {
+    let refusal = match shed {
+        Shed::Connections => Refusal::TOO_MANY_CONNECTIONS,
+        Shed::ClientConnections | Shed::ClientRequests => Refusal::TOO_MANY_OF_CLIENT,
+        Shed::Descriptors => Refusal::NO_DESCRIPTORS,
+        Shed::Memory => Refusal::NO_MEMORY,
     };
-    let body = json!({"error": {"message": message, "type": "server_error", "code": code}}).to_string();
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+    let body = refusal.body();
+    let head = format!(
+        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nRetry-After: 2\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        refusal.status,
         body.len()
-    )
+    );
+    [head.as_bytes(), &body].concat()
 }
 
 /// How long a client that is turned away is listened to.

@@ -10,7 +10,7 @@
 //! | `fail_to_connect`, `error_while_proxy` | `retry.rs` | whose fault it was, and whether another attempt helps |
 //! | `upstream_request_filter` | `attempt.rs`, `head.rs` | what the backend is told besides, and needs to read the head |
 //! | `upstream_response_*` | `response.rs` | first byte, affinity headers, the tail with the usage figures |
-//! | `fail_to_proxy` | `errors.rs` | the gateway's own answers |
+//! | `fail_to_proxy` | `errors.rs`, `refusal.rs` | the gateway's own answers |
 //! | drop | `record.rs` | every count, whatever way a request ends |
 //!
 //! Connections come in through `connections.rs`, over TLS by `handshake.rs`; those of HTTP/2 go on in `http2.rs`.
@@ -28,6 +28,7 @@ mod http2;
 mod limits;
 mod record;
 mod reframe;
+mod refusal;
 mod response;
 mod retry;
 mod wait;

@@ -15,7 +15,6 @@ use pingora::{Error, ErrorSource};
 
 use super::http2::Streams;
 use super::reframe;
-use crate::access::Admitted;
 use crate::access_log::Line;
 use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
@@ -120,9 +119,9 @@ impl Record {
     }
 
     /// Whose key it showed.
-    pub(super) fn key(&mut self, admitted: Option<&Admitted>) {
+    pub(super) fn holder(&mut self, name: &Arc<str>) {
         if let Some(log) = &mut self.log {
-            log.key = admitted.map(|admitted| Arc::clone(&admitted.name));
+            log.key = Some(Arc::clone(name));
         }
     }
 

@@ -71,6 +71,9 @@ impl Running {
             Ok(new) => new,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
+        if config.access.keys_file.is_none() && self.gateway.access.clients().is_some() {
+            tracing::warn!("access.keys_file is gone from the config: from now on nobody is asked for a key");
+        }
         self.gateway.reload(config.clone(), prepared);
         self.probes.follow();
         self.pollers.follow();

@@ -60,8 +60,8 @@ async fn descriptors(play: Play) -> Played {
 }
 
 async fn memory(play: Play) -> Played {
-    // As it counts, the traffic and the streams take 5 MiB of it at most.
-    crowded(Stage::start(play, |setup| setup.top("limits: { memory: 8MiB }")).await).await
+    // As it counts, the traffic and the streams take 8 MiB of it at most, and the idle connections would take 11.
+    crowded(Stage::start(play, |setup| setup.top("limits: { memory: 12MiB }")).await).await
 }
 
 /// Idle connections take all the room. What runs goes on, what is new is refused, no backend is blamed.

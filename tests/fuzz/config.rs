@@ -64,6 +64,7 @@ fn bounds_hold(config: &Config) {
     assert!((1..=64).contains(&config.listeners.len()) && fixed == fixed_once);
     if let Some(admin) = &config.admin {
         assert!(admin.address.port() == 0 || !addresses.contains(&admin.address));
+        assert!(admin.keys_file.is_some() || admin.address.ip().to_canonical().is_loopback());
     }
     let affinity = &config.affinity;
     let headers: HashSet<_> = affinity.headers.iter().map(|header| &header.name).collect();
@@ -101,6 +102,7 @@ fn bounds_hold(config: &Config) {
     let limits = &config.limits;
     assert!(limits.max_body >= 1 && (1 << 10..=1 << 20).contains(&limits.max_header_bytes));
     assert!((1..=1_000_000).contains(&limits.max_connections) && !limits.header_timeout.is_zero());
+    assert!(limits.memory.is_none_or(|most| most >= 1 << 20));
     assert!((0.0..=1.0).contains(&config.reload.max_moved));
 }
 

@@ -1,5 +1,7 @@
 //! Bytes of a fuzzer as a source of choices. When they are used up, every choice is the first one.
 
+#![allow(dead_code, reason = "the fuzzer's programs have one target each, none of which needs all of it")]
+
 /// What is left of an input.
 #[derive(Clone, Copy)]
 pub(crate) struct Input<'a>(&'a [u8]);

@@ -95,6 +95,7 @@ fn expected(families: &[Family]) -> Option<Signals> {
         (!of.is_empty()).then_some(of)
     };
     let sum = |values: Vec<u32>| values.iter().sum::<u32>();
+    #[expect(clippy::cast_possible_truncation, reason = "rounded, as nobody needs more digits of a share")]
     let mean = |values: Vec<u32>| (f64::from(sum(values.clone())) / 256.0 / values.len() as f64) as f32;
     let signals = Signals {
         slots: None,

@@ -247,7 +247,7 @@ async fn a_backend_gets_the_key_that_it_wants_from_everybody() {
 
 #[tokio::test]
 async fn no_log_shows_a_key_and_the_access_log_names_its_holder() {
-    let (a, keys) = (Scripted::ok("a").await, keys(&["alice client-secret"]));
+    let (a, keys) = (Scripted::ok("a").await, keys(&["alice client-secret", "bob limited-secret requests=1/h"]));
     let backend = file("backend-secret");
     let admin = self::keys(&["ops admin-secret"]);
     let setup = asking(Setup::new(), &keys)
@@ -267,9 +267,23 @@ async fn no_log_shows_a_key_and_the_access_log_names_its_holder() {
     let line = process.until_line(|line| line["path"] == "/14").await;
     assert_eq!((&line["key"], &line["status"]), (&serde_json::Value::Null, &401.into()));
     assert_eq!((&line["client"], &line["error"]), (&"127.0.0.1".into(), &"invalid_api_key".into()));
+    let limited = Req::get("/limited").header("X-Api-Key", "limited-secret");
+    assert_eq!(Client::connect(process.address).await.send(&limited).await.status, 200);
+    assert_eq!(Client::connect(process.address).await.send(&limited).await.status, 429);
+    let line = process.until_line(|line| line["path"] == "/limited" && line["status"] == 429).await;
+    assert_eq!((&line["key"], &line["error"]), (&"bob".into(), &"rate_limit_exceeded".into()));
     let drain = Req::post("/backends/a/drain", b"").header("Authorization", "Bearer admin-secret");
     assert_eq!(Client::connect(process.admin).await.send(&drain).await.status, 200);
     process.until_line(|line| line["message"] == "set by the admin listener" && line["who"] == "ops").await;
+    for _ in 0..3 {
+        let guess = Req::get("/backends").header("Authorization", "Bearer guessed-secret");
+        assert_eq!(Client::connect(process.admin).await.send(&guess).await.status, 401);
+    }
+    let told = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|text| text.starts_with("refused on the admin listener"))
+    };
+    assert!(process.until_line(told).await["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert_eq!(process.count("refused on the admin listener"), 1, "once a minute");
     std::fs::write(&backend, "two secrets").unwrap();
     process
         .until_line(|line| line["why"].as_str().is_some_and(|why| why.contains("something else than one word")))
@@ -342,6 +356,8 @@ async fn the_admin_listener_wants_a_key_if_it_has_keys() {
         assert_eq!(send(Req::post(path, b"")).await.status, 401, "{path}");
     }
     assert!(!gateway.inner.snapshot.load().links[0].backend.draining());
+    let refused = gateway.inner.metrics.limits.admin_key.get();
+    assert_eq!(refused, 2 * 7 + 2, "each is counted");
     for path in ["/livez", "/readyz"] {
         assert_eq!(send(Req::get(path)).await.status, 200, "{path} is for load balancers");
     }

@@ -88,7 +88,7 @@ async fn every_family_is_there_from_the_start_with_its_labels_at_0() {
     assert_eq!(values("ingle_client_aborts_total", "phase"), "request streaming waiting");
     assert_eq!(values("ingle_session_keys_total", "source"), "X-Session-Id invalid none");
     assert_eq!(values("ingle_prompt_tokens_total", "cached"), "false true");
-    let bounds = "client_connections client_requests connections descriptors memory";
+    let bounds = "address admin_key client_connections client_requests connections descriptors memory";
     assert_eq!(values("ingle_refused_total", "reason"), bounds);
     assert_eq!(values("ingle_memory_accounted_bytes", "of"), "bodies connections http2 requests tls");
     let hints = "hot_session low_reuse no_cached_figures no_session sessions_move single_use_ids";

@@ -198,6 +198,59 @@ async fn where_the_system_allows_few_descriptors_connections_are_turned_away_and
     assert_eq!(metric(&process, "ingle_health_transitions_total", ("to", "unhealthy")).await, 0.0);
 }
 
+#[tokio::test]
+async fn silent_connections_take_one_descriptor_each_and_leave_some_for_requests() {
+    let gate = Gate::new();
+    let a = gated(&gate).await;
+    let config = file(&Setup::new().unbounded().backend("a", &a.url()).yaml());
+    let mut command = Command::new("sh");
+    let script = "ulimit -n 80 && exec \"$0\" --log-format json run --config \"$1\"";
+    command.args(["-c", script, BINARY]).arg(&config);
+    let process = Process::spawn(command, config).await;
+    let told = |line: &serde_json::Value| line["allowed"].is_u64();
+    let each_with_a_request = usize::try_from(process.until_line(told).await["allowed"].as_u64().unwrap()).unwrap();
+    let connections = async || metric(&process, "ingle_memory_accounted_bytes", ("of", "connections")).await;
+    let one = {
+        let _client = Client::connect(process.address).await;
+        until_async("it is counted", async || connections().await > 0.0).await;
+        connections().await
+    };
+    until_async("it has left", async || connections().await == 0.0).await;
+
+    let mut silent = Vec::new();
+    while metric(&process, "ingle_refused_total", ("reason", "descriptors")).await == 0.0 {
+        silent.push(Client::connect(process.address).await);
+        let seen = async || {
+            connections().await == one * silent.len() as f64
+                || metric(&process, "ingle_refused_total", ("reason", "descriptors")).await > 0.0
+        };
+        until_async("it was let in or refused", seen).await;
+    }
+    silent.pop();
+    assert!(silent.len() > each_with_a_request, "{} of {each_with_a_request}", silent.len());
+    let room = 2 * each_with_a_request - silent.len();
+    let mut streams = Vec::new();
+    for client in silent.drain(..room) {
+        streams.push(begin(client).await);
+    }
+    assert!(!silent.is_empty());
+    overloaded(&silent[0].send(&Req::post("/v1/chat/completions", b"{}")).await);
+    (0..room).for_each(|_| gate.open());
+    for client in &mut streams {
+        ends_well(client).await;
+    }
+    assert_eq!(silent[1].send(&Req::get("/quick")).await.status, 200, "there is room again");
+    assert_eq!(health(&process).await, ("healthy".into(), ().into()));
+}
+
+/// Waits until a condition holds that has to be asked for.
+async fn until_async(what: &str, condition: impl AsyncFn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "not in time: {what}");
+    }
+}
+
 /// From now on the process gets no descriptor that it does not have already, or as many as it may again.
 fn limit_descriptors(process: &Process, none: bool) {
     let pid = Pid::from_raw(i32::try_from(process.pid()).unwrap());

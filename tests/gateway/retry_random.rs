@@ -75,23 +75,24 @@ const GONE: &str = "gone";
 const MAX_ATTEMPTS: usize = 3;
 /// Of a body, in bytes.
 const HELD: usize = 200 << 10;
-const ROUND: u64 = 150;
+/// Cases of one gateway: none of its backends fails often enough to become unhealthy.
+const ROUND: u32 = 150;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_backends_bodies_and_sessions_agree_with_the_table() {
-    let setting = |name, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
+    let setting = |name, default| std::env::var(name).map_or(default, |text| text.parse::<u32>().unwrap());
     let (cases, seed) = (setting("INGLE_FUZZ_CASES", ROUND), setting("INGLE_FUZZ_SEED", 1));
     println!("INGLE_FUZZ_SEED={seed} INGLE_FUZZ_CASES={cases}");
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng::new(seed.into());
     let mut retried = 0;
-    for first in (0..cases).step_by(ROUND as usize) {
+    for round in 0..cases.div_ceil(ROUND) {
         let world = World::start().await;
-        for case in first..cases.min(first + ROUND) {
-            retried += u64::from(world.case(&mut rng, case).await > 1);
+        for case in round * ROUND..cases.min((round + 1) * ROUND) {
+            retried += u32::from(world.case(&mut rng, case).await > 1);
         }
         world.gateway.until_idle().await;
     }
-    assert!(retried * 5 > cases, "only {retried} of {cases} were sent more than once");
+    assert!(cases < ROUND || retried * 5 > cases, "only {retried} of {cases} were sent more than once");
 }
 
 struct World {
@@ -127,7 +128,7 @@ impl World {
     }
 
     /// One request; how often it was sent.
-    async fn case(&self, rng: &mut Rng, case: u64) -> usize {
+    async fn case(&self, rng: &mut Rng, case: u32) -> usize {
         // Requests that go well, for the budget's share, and so that there are connections that have served before.
         for name in BACKENDS {
             self.gateway.send(&Req::get("/").session(&self.gateway.session_of(name))).await;

@@ -16,7 +16,7 @@ impl Rng {
 
     /// Two bytes for each number.
     pub(crate) fn of(bytes: &[u8]) -> Rng {
-        Rng { bytes: bytes.to_vec().into_iter(), ..Rng::new(0) }
+        Rng { bytes: Vec::from(bytes).into_iter(), ..Rng::new(0) }
     }
 
     /// Whether the bytes are used up.

@@ -1,0 +1,152 @@
+//! What the gateway answers by itself: OpenAI-style JSON, so that every client library can read it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::Error;
+use serde_json::json;
+
+/// An answer that the gateway gives by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    message: &'static str,
+}
+
+/// Why a request does not go to a backend.
+pub(super) enum Refused {
+    /// The gateway answers.
+    Answer(Refusal),
+    /// The gateway answers, and says when to come again.
+    Later(Refusal, Duration),
+    /// Pingora says what went wrong.
+    Failed(Box<Error>),
+}
+
+impl Refusal {
+    pub(super) const HEAD_TOO_LARGE: Refusal = Refusal::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "headers_too_large",
+        "The request's headers are larger than this gateway accepts (limits.max_header_bytes).",
+    );
+    pub(super) const NO_HOST: Refusal =
+        Refusal::new(StatusCode::BAD_REQUEST, "no_host", "An HTTP/1.1 request needs a Host header.");
+    pub(super) const BAD_HEADER: Refusal =
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_header", "A header has a byte that none may have.");
+    pub(super) const BAD_HOST: Refusal =
+        Refusal::new(StatusCode::BAD_REQUEST, "bad_host", "The Host header is no host.");
+    pub(super) const BAD_TARGET: Refusal = Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "bad_target",
+        "The request's target must begin with a slash, or be a URL with http or https.",
+    );
+    pub(super) const BAD_FRAMING: Refusal = Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "bad_framing",
+        "A request has one Content-Length in digits, or the Transfer-Encoding chunked and no other.",
+    );
+    pub(super) const BODY_TOO_LARGE: Refusal = Refusal::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "The request's body is larger than this gateway accepts (limits.max_body).",
+    );
+    pub(super) const NO_KEY: Refusal = Refusal::new(
+        StatusCode::UNAUTHORIZED,
+        "invalid_api_key",
+        "This gateway wants an API key: Authorization: Bearer KEY, or X-Api-Key: KEY without an Authorization.",
+    );
+    pub(super) const UNKNOWN_KEY: Refusal =
+        Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", "This API key is not known.");
+    pub(super) const RATE_OF_KEY: Refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limit_exceeded",
+        "This API key has had as many requests as it may have in this time; try again later.",
+    );
+    pub(super) const TOO_MANY_OF_KEY: Refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_requests",
+        "This API key has as many requests under way as it may have; try again when one has ended.",
+    );
+    pub(super) const TOO_OFTEN: Refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limit_exceeded",
+        "Too many requests come from this address in this time (limits.per_client.requests); try again later.",
+    );
+    pub(super) const NO_MEMORY: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "The gateway has as much to hold as it may (limits.memory); try again.",
+    );
+    pub(super) const NO_DESCRIPTORS: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "The gateway has as many connections as its system lets it have; try again.",
+    );
+    pub(super) const SLOW_BODY: Refusal =
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow_client", "The request's body came too slowly.");
+    pub(super) const MALFORMED: Refusal =
+        Refusal::new(StatusCode::BAD_REQUEST, "malformed", "The request's body is malformed.");
+    pub(super) const NONE_AVAILABLE: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no_backend_available",
+        "No backend is available now; try again.",
+    );
+    pub(super) const OVERLOADED: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "Every backend has as many requests as it may have; try again.",
+    );
+    pub(super) const FAILED: Refusal = Refusal::new(
+        StatusCode::BAD_GATEWAY,
+        "backend_failed",
+        "The backend failed before it answered, and no other one could take the request.",
+    );
+    pub(super) const TIMEOUT: Refusal =
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", "The backend did not answer in time.");
+    pub(super) const BUSY: Refusal = Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "backend_busy",
+        "The backend has too many requests, and no other one could take this one.",
+    );
+    pub(super) const INTERNAL: Refusal =
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The gateway failed.");
+    pub(super) const TOO_MANY_CONNECTIONS: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_connections",
+        "The gateway has too many connections; try again.",
+    );
+    pub(super) const TOO_MANY_OF_CLIENT: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_many_connections",
+        "Too many connections come from this address (limits.per_client); try again.",
+    );
+
+    const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Refusal {
+        Refusal { status, code, message }
+    }
+
+    /// The body of the answer.
+    pub(super) fn body(self) -> Bytes {
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_client_error() => "invalid_request_error",
+            _ => "server_error",
+        };
+        json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused::Answer(refusal)
+    }
+}
+
+impl From<Box<Error>> for Refused {
+    fn from(error: Box<Error>) -> Self {
+        Refused::Failed(error)
+    }
+}
