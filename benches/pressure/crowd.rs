@@ -65,10 +65,11 @@ pub(crate) async fn run(asked: usize, streams: usize) -> Result<Crowd, String> {
     Ok(Crowd { wanted: open, asked, before, full, connections, streaming: in_flight, whole, failures })
 }
 
-/// Of the descriptors that it may have, the gateway keeps a sixteenth and some for itself, and two for each connection.
+/// Of the descriptors that it may have, the gateway keeps a sixteenth and some for itself; connections may have three fifths
+/// of the others (`gateway/bounds.rs`).
 fn room() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from((limit - limit / 16).saturating_sub(100) / 2).unwrap_or(usize::MAX)
+    usize::try_from((limit - limit / 16).saturating_sub(100) / 5 * 3).unwrap_or(usize::MAX)
 }
 
 /// One stream, verified.

@@ -96,10 +96,7 @@ fn crowd(crowd: &Crowd) -> String {
         crowd.failures.len(),
     );
     match crowd.wanted < crowd.asked {
-        true => format!(
-            "{text}\n**Not {}:** the gateway keeps two descriptors for each connection, and this machine allows too few.\n",
-            crowd.asked
-        ),
+        true => format!("{text}\n**Not {}:** this machine allows a process too few descriptors.\n", crowd.asked),
         false => text,
     }
 }
