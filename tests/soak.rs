@@ -24,7 +24,7 @@ async fn half_a_minute_of_everything_leaves_nothing_unexplained() {
     println!("{}", report.text());
     assert_eq!(report.wrong(), [""; 0]);
     assert_eq!(report.done.get("upgrade"), Some(&5), "{:?}", report.done);
-    assert!(report.done.len() >= 4, "too little was done to mean anything: {:?}", report.done);
+    assert!(report.done.len() >= 3, "too little was done to mean anything: {:?}", report.done);
     assert!(report.tally.requests() > 300 && report.tally.left.len() >= 5, "{}", report.text());
     assert!(report.tally.whole.len() >= 5, "{:?}", report.tally.whole);
 }

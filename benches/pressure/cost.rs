@@ -30,7 +30,7 @@ pub(crate) struct Cost {
 pub(crate) async fn all(copies: usize, rounds: usize) -> Result<Vec<Cost>, String> {
     let backend = Backend::start("a", "llama_server", "50")?;
     let mut costs = Vec::new();
-    for shape in [shapes::ordinary(), shapes::small()].into_iter().chain(shapes::hostile()) {
+    for shape in [shapes::ordinary(), shapes::waiting()].into_iter().chain(shapes::hostile()) {
         let cost = of(&shape, &backend, copies, rounds).await?;
         eprintln!("{:<70} {:>6} bytes {:>9.1} µs {:>9.1} KB", cost.name, cost.bytes, cost.cpu, cost.memory);
         costs.push(cost);
@@ -45,6 +45,7 @@ async fn of(shape: &Shape, backend: &Backend, copies: usize, rounds: usize) -> R
     // The first requests touch what all later ones need.
     batch(gateway.address, &shapes::ordinary().bytes, 20, pid).await?;
     let before = holds(pid).ok_or(GONE)?.rss;
+    let copies = copies.min(MOST_REQUESTS / shape.requests as usize).max(1);
     let mut spent = Vec::new();
     let mut memory = 0.0;
     for _ in 0..rounds {
@@ -127,4 +128,6 @@ fn config(backend: SocketAddr) -> String {
 
 const WINDOW: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Of all copies together: at more, `limits.memory` would turn some away.
+const MOST_REQUESTS: usize = 5_000;
 const GONE: &str = "the gateway is gone";

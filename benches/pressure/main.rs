@@ -43,18 +43,12 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let measured = async {
         tokio::select! {
-            findings = measure(&options) => findings,
+            findings = measure(&options) => Some(findings),
             // Its processes end with it.
-            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+            _ = tokio::signal::ctrl_c() => None,
         }
     };
-    let findings = match runtime.block_on(measured) {
-        Ok(findings) => findings,
-        Err(why) => {
-            println!("it could not be measured: {why}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let Some(findings) = runtime.block_on(measured) else { return ExitCode::FAILURE };
     let text = findings.text();
     println!("{text}");
     if let Some(file) = &options.write {
@@ -98,21 +92,22 @@ impl Options {
     }
 }
 
-async fn measure(options: &Options) -> Result<Findings, String> {
+/// A part that can't be measured does not take the others with it.
+async fn measure(options: &Options) -> Findings {
     let mut findings = Findings::default();
     if options.wants("drain") {
-        findings.drained = Some(drain::run(50).await?);
+        findings.drained = findings.keep(drain::run(50).await);
     }
     if options.wants("cost") {
-        findings.costs = cost::all(options.copies, COST_ROUNDS).await?;
+        findings.costs = findings.keep(cost::all(options.copies, COST_ROUNDS).await).unwrap_or_default();
     }
     if options.wants("slow") {
-        findings.slow = Some(slow::run(options.rounds, options.seconds).await?);
+        findings.slow = findings.keep(slow::run(options.rounds, options.seconds).await);
     }
     if options.wants("crowd") {
-        findings.crowd = Some(crowd::run(10_000, 2_000).await?);
+        findings.crowd = findings.keep(crowd::run(10_000, 2_000).await);
     }
-    Ok(findings)
+    findings
 }
 
 /// The median counts.

@@ -20,11 +20,18 @@ pub(crate) fn ordinary() -> Shape {
     Shape { name: "ordinary: a completion of 10 KiB", bytes: post("", body.as_bytes()), requests: 1 }
 }
 
-/// Ordinary requests that are small, as many as a connection may have at once: ten KiB have room for them.
-pub(crate) fn small() -> Shape {
+/// Ordinary requests, as many as a connection may have at once, that wait for their answers.
+pub(crate) fn waiting() -> Shape {
+    let body = br#"{"messages":[],"max_tokens":9999}"#;
+    let path: Headers<'_> =
+        &[(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/v1/chat/completions"), (b":authority", b"a")];
+    let head = block(path);
+    let request =
+        |n: u32| [frame(HEADERS, END_HEADERS, 2 * n + 1, &head), frame(DATA, END_STREAM, 2 * n + 1, body)].concat();
+    let all: Vec<u8> = (0..MAX_STREAMS).flat_map(request).collect();
     Shape {
-        name: "ordinary: 100 requests over HTTP/2 at once",
-        bytes: h2(&[&gets(MAX_STREAMS)]),
+        name: "ordinary: 100 completions over HTTP/2, waiting for their answers",
+        bytes: h2(&[&all]),
         requests: MAX_STREAMS,
     }
 }
@@ -39,6 +46,7 @@ pub(crate) fn hostile() -> Vec<Shape> {
     all.into_iter().flatten().map(|(name, bytes)| Shape { name, bytes, requests: requests(name) }).collect()
 }
 
+type Headers<'a> = &'a [(&'a [u8], &'a [u8])];
 type Named = (&'static str, Vec<u8>);
 
 fn http1_heads() -> Vec<Named> {

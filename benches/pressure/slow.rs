@@ -1,9 +1,10 @@
 //! Clients that send a head byte by byte, twenty new ones a second: what others notice of it.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,12 +21,15 @@ use super::harness::process::connections;
 /// Milliseconds of ordinary requests, in one kind of minute.
 #[derive(Default)]
 pub(crate) struct Minutes {
-    through: Vec<f64>,
-    direct: Vec<f64>,
+    through: Vec<Sample>,
+    direct: Vec<Sample>,
     pub(crate) failures: Vec<String>,
     /// Slow clients that were there at its end.
     pub(crate) slow: usize,
 }
+
+/// In which slice of the measurement, and how long it took.
+type Sample = (u64, f64);
 
 /// Quiet minutes and others, by turns.
 pub(crate) struct Slow {
@@ -80,7 +84,7 @@ async fn minute(
     over.store(true, Ordering::Relaxed);
     while let Some(asked) = asking.join_next().await {
         let [through, direct] = asked.map_err(|error| error.to_string())?;
-        let mut keep = |came: Vec<Result<f64, String>>| {
+        let mut keep = |came: Vec<Result<Sample, String>>| {
             came.into_iter().filter_map(|came| came.map_err(|why| into.failures.push(why)).ok()).collect::<Vec<_>>()
         };
         let (through, direct) = (keep(through), keep(direct));
@@ -96,7 +100,7 @@ async fn ask(
     client: usize,
     book: Arc<Book>,
     over: Arc<AtomicBool>,
-) -> [Vec<Result<f64, String>>; 2] {
+) -> [Vec<Result<Sample, String>>; 2] {
     let mut came = [Vec::new(), Vec::new()];
     let (mut connections, mut rng) = ([None, None], Rng::with_seed(client as u64));
     while !over.load(Ordering::Relaxed) {
@@ -115,7 +119,7 @@ async fn ask(
             came[way].push(match exchange.await {
                 Ok((took, answer, connection)) => {
                     connections[way] = Some(connection).filter(|_| !answer.close);
-                    ask.verify(&answer.body).map(|()| took.as_secs_f64() * 1e3)
+                    ask.verify(&answer.body).map(|()| (slice(), took.as_secs_f64() * 1e3))
                 }
                 Err(http1::Broken { what, .. }) => Err(what),
             });
@@ -140,9 +144,10 @@ async fn besiege(to: SocketAddr) {
 }
 
 impl Minutes {
-    /// Through the gateway, and directly.
+    /// Through the gateway, and directly: in each slice, and of those the median. What a neighbour does on the machine for
+    /// a moment is in few slices, what slow clients do is in all.
     pub(crate) fn quantiles(&self, share: f64) -> (f64, f64) {
-        (quantile(&self.through, share), quantile(&self.direct, share))
+        (typical(&self.through, share), typical(&self.direct, share))
     }
 
     /// What the gateway adds.
@@ -156,12 +161,25 @@ impl Minutes {
     }
 }
 
-fn quantile(times: &[f64], share: f64) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+fn typical(samples: &[Sample], share: f64) -> f64 {
+    let mut slices: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    samples.iter().for_each(|(slice, time)| slices.entry(*slice).or_default().push(*time));
+    quantile(slices.into_values().map(|times| quantile(times, share)).collect(), 0.5)
 }
 
+fn quantile(mut times: Vec<f64>, share: f64) -> f64 {
+    times.sort_by(f64::total_cmp);
+    let at = (times.len() as f64 * share) as usize;
+    times.get(at.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+/// Now, in slices since 1970.
+fn slice() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs() / SLICE
+}
+
+/// In seconds.
+pub(crate) const SLICE: u64 = 5;
 const CLIENTS: usize = 12;
 const SLOW_PER_SECOND: u32 = 20;

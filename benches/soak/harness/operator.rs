@@ -123,6 +123,6 @@ const KILL: &str = "kill -9 of a backend";
 const RESTART: &str = "restart of a drained backend";
 const FREEZE: &str = "freeze of a backend";
 /// Any of these takes less, as a rule.
-const LONGEST: Duration = Duration::from_secs(12);
+const LONGEST: Duration = Duration::from_secs(8);
 /// By how often.
 const THINGS: [&str; 7] = [RELOAD, KILL, RELOAD, KILL, RESTART, RELOAD, FREEZE];
