@@ -12,7 +12,7 @@ use crate::core::{Millis, Observation, Pool, Selection, State};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::watch::{Finished, Watch};
-use settings::{descriptors, millis, rate, settings, specs};
+use settings::{admins, descriptors, millis, rate, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub client_rate: Option<Rate>,
     /// How many descriptors clients and their requests may have, as the system was when the config came into force.
     pub descriptors: usize,
+    /// How many connections admins may have.
+    pub admins: usize,
     /// What finished requests showed of how well affinity works.
     pub watch: Arc<Watch>,
 }
@@ -94,6 +96,7 @@ impl Snapshot {
             },
             client_rate: config.limits.per_client.requests.map(rate),
             descriptors: descriptors(&config),
+            admins: admins(),
             links,
             pool,
             config,

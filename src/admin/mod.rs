@@ -143,6 +143,7 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let snapshot = self.gateway.snapshot.load_full();
+        let most = snapshot.admins;
         let allowed =
             snapshot.config.admin.as_ref().is_some_and(|admin| access::may_come(admin.allow.as_ref(), &stream));
         drop(snapshot);
@@ -152,7 +153,7 @@ impl ServerApp for Connections {
             return None;
         }
         // The gateway's clients have their bounds; admins must not be who uses up its descriptors.
-        let _open = self.open.take(1, MOST_CONNECTIONS)?;
+        let _open = self.open.take(1, most)?;
         timeout(REQUEST, self.admin.process_new(stream, shutdown)).await.ok()?
     }
 
@@ -252,8 +253,6 @@ fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
-/// Connections at once; `src/snapshot/settings.rs` keeps descriptors for them.
-const MOST_CONNECTIONS: usize = 64;
 /// For one request, from the end of the one before to its answer.
 const REQUEST: Duration = Duration::from_secs(60);
 /// Milliseconds.

@@ -74,13 +74,28 @@ pub(super) fn rate(rate: config::Rate) -> Rate {
 /// How many descriptors clients and their requests may have, of those that the process may have: the rest is for
 /// listeners, admins, probes, files, idle connections to backends.
 pub(super) fn descriptors(config: &Config) -> usize {
-    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let own = OWN + 2 * config.listeners.len() + PER_BACKEND * config.pool().backends.len() + limit / IDLE_PART;
-    limit.saturating_sub(own).max(limit / LEAST_PART)
+    let limit = limit();
+    let backends = PER_BACKEND * config.pool().backends.len() + limit / IDLE_PART;
+    let own = OWN + admins() + 2 * config.listeners.len() + backends;
+    // A client that asks takes two.
+    limit.saturating_sub(own).max(limit / LEAST_PART) / 2 * 2
 }
 
-/// Standard streams, the runtime's own, files while they are read, 64 admins, who is being turned away.
-const OWN: usize = 96;
+/// How many connections admins may have.
+pub(super) fn admins() -> usize {
+    (limit() / ADMINS_PART).clamp(1, MOST_ADMINS)
+}
+
+/// How many descriptors the process may have.
+fn limit() -> usize {
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// Standard streams, the runtime's own, files while they are read, who is being turned away.
+const OWN: usize = 32;
+/// More than people, scripts and Prometheus need; one in so many descriptors, where there are few.
+const MOST_ADMINS: usize = 64;
+const ADMINS_PART: usize = 16;
 /// A probe, a poll of its load, and its name while it is resolved.
 const PER_BACKEND: usize = 3;
 /// One in so many is for idle connections to backends (`proxy/connections.rs`).
