@@ -152,6 +152,7 @@ fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
     let max_body = at.key("max_body", file.max_body, size((1, "1B"), TIB));
     let max_header_bytes =
         at.key("max_header_bytes", file.max_header_bytes, size((1 << 10, "1KiB"), (1 << 20, "1MiB")));
+    let http2_streams = at.key("http2_streams", file.http2_streams, within(1..=1000));
     let memory_for_retry_bodies = at.key("memory_for_retry_bodies", file.memory_for_retry_bodies, size((0, "0B"), TIB));
     let max_connections = at.key("max_connections", file.max_connections, within(1..=1_000_000));
     let header_timeout = at.key("header_timeout", file.header_timeout, positive);
@@ -163,6 +164,7 @@ fn limits(file: LimitsSection, at: &mut At<'_>) -> Option<Limits> {
     Some(Limits {
         max_body: max_body?,
         max_header_bytes: max_header_bytes?,
+        http2_streams: http2_streams?,
         memory_for_retry_bodies: memory_for_retry_bodies?,
         max_connections: max_connections?,
         header_timeout: header_timeout?,

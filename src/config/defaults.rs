@@ -174,6 +174,7 @@ impl Default for LimitsSection {
         Self {
             max_body: mebibytes(64),
             max_header_bytes: good(Size(64 << 10)),
+            http2_streams: good(100),
             memory_for_retry_bodies: mebibytes(256),
             max_connections: good(10_000),
             header_timeout: seconds(30),

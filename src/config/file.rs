@@ -296,6 +296,9 @@ pub(super) struct LimitsSection {
     pub(super) max_body: Lenient<Size>,
     /// The largest request head: 1KiB to 1MiB.
     pub(super) max_header_bytes: Lenient<Size>,
+    /// The most requests at once on one HTTP/2 connection.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) http2_streams: Lenient<u64>,
     /// Memory for bodies kept for a retry, over all requests; 0B keeps none.
     pub(super) memory_for_retry_bodies: Lenient<Size>,
     /// The most client connections at once.

@@ -204,6 +204,7 @@ fn durations_sizes_shares() {
         ),
         ("limits: { max_body: 1025GiB }", "21: limits.max_body: `1025GiB` is larger than `1024GiB`"),
         ("limits: { max_body: 0B }", "21: limits.max_body: must be from 1B to 1024GiB"),
+        ("limits: { http2_streams: 0 }", "26: limits.http2_streams: 0 is not from 1 to 1000"),
         ("limits: { max_header_bytes: 1B }", "29: limits.max_header_bytes: must be from 1KiB to 1MiB"),
         ("limits: { max_connections: 0 }", "28: limits.max_connections: 0 is not from 1 to 1000000"),
         ("limits: { header_timeout: 0s }", "27: limits.header_timeout: may not be zero"),

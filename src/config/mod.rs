@@ -200,6 +200,8 @@ pub struct Limits {
     pub max_body: u64,
     /// The largest request head, in bytes: 1 KiB to 1 MiB.
     pub max_header_bytes: usize,
+    /// The most requests at once on one HTTP/2 connection: 1..=1000.
+    pub http2_streams: u32,
     /// Memory for bodies kept for a retry, over all requests, in bytes; 0 keeps none.
     pub memory_for_retry_bodies: usize,
     /// The most client connections at once: 1..=1,000,000.

@@ -66,12 +66,12 @@ fn bounds(limits: &Limits) -> H2Options {
     // HTTP/2 counts 32 bytes for each field besides name and value (RFC 9113, section 6.5.2), `limits` counts 4.
     let list = limits.max_header_bytes.saturating_add(MAX_FIELDS * (32 - 4));
     bounds.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
-    bounds.max_concurrent_streams(MAX_STREAMS);
+    bounds.max_concurrent_streams(limits.http2_streams);
     bounds.max_send_buffer_size(MAX_UNSENT);
     // Streams that the client reset before Pingora looked at them; more end the connection.
     bounds.max_pending_accept_reset_streams(20);
     // Streams that we reset for an error of theirs; more end the connection.
-    bounds.max_local_error_reset_streams(Some(MAX_STREAMS as usize));
+    bounds.max_local_error_reset_streams(Some(MOST_ERRORS));
     bounds
 }
 
@@ -109,8 +109,8 @@ tokio::task_local! {
     static STREAMS: Arc<Streams>;
 }
 
-/// As many as nginx and Envoy allow by default, more or less.
-const MAX_STREAMS: u32 = 100;
+/// Streams of one connection that we reset for an error of its client.
+const MOST_ERRORS: usize = 100;
 /// Bytes of a stream's response that wait for a client that does not read; h2's own default is 400 KiB.
 const MAX_UNSENT: usize = 64 << 10;
 /// As many fields as a head may have over HTTP/1.1 (Pingora's bound).
@@ -118,7 +118,7 @@ const MAX_FIELDS: usize = 256;
 /// Who gives up so soon has hardly waited for an answer.
 const HARDLY_A_WAIT: Duration = Duration::from_secs(1);
 /// So many streams may be given up so soon, whatever the others do: a harness that is stopped drops all it has.
-const FORGIVEN: u32 = 2 * MAX_STREAMS;
+const FORGIVEN: u32 = 200;
 
 #[cfg(test)]
 mod tests {

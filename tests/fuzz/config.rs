@@ -102,6 +102,7 @@ fn bounds_hold(config: &Config) {
     let limits = &config.limits;
     assert!(limits.max_body >= 1 && (1 << 10..=1 << 20).contains(&limits.max_header_bytes));
     assert!((1..=1_000_000).contains(&limits.max_connections) && !limits.header_timeout.is_zero());
+    assert!((1..=1000).contains(&limits.http2_streams));
     assert!(limits.memory.is_none_or(|most| most >= 1 << 20));
     assert!((0.0..=1.0).contains(&config.reload.max_moved));
 }

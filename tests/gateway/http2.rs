@@ -6,8 +6,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::Req;
+use crate::h2c::H2c;
 use crate::harness::{PATIENCE, Setup, until};
-use crate::scripted::{Scripted, Step};
+use crate::scripted::{Gate, Scripted, Step};
 
 /// CVE-2023-44487, slowly: each stream reaches a backend before it is given up, so the library sees nothing odd.
 #[tokio::test]
@@ -54,12 +55,40 @@ async fn who_gives_up_nearly_every_stream_loses_the_connection() {
     gateway.until_idle().await;
 }
 
+#[tokio::test]
+async fn a_connection_has_as_many_requests_at_once_as_the_config_says() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Scripted::start(move |seen| match seen.head.starts_with("GET /slow ") {
+        true => vec![Step::Wait(held.clone()), Step::Send(crate::scripted::answer(200, "", b"slow"))],
+        false => vec![Step::Send(crate::scripted::answer(200, "", b"quick"))],
+    })
+    .await;
+    let gateway = Setup::new().top("limits: { http2_streams: 2 }").backend("a", &a.url()).start().await;
+    let http2 = std::sync::Arc::new(H2c::connect(gateway.address).await);
+    // By now the client has the gateway's settings.
+    assert_eq!(http2.send(&Req::get("/quick"), true).await.status(), 200);
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let http2 = std::sync::Arc::clone(&http2);
+        requests.spawn(async move { http2.send(&Req::get("/slow"), true).await.status() });
+    }
+    until("two are there", || a.count() == 3).await;
+    assert_eq!(gateway.send(&Req::get("/quick")).await.status, 200, "another connection has room of its own");
+    until("the others wait for their turn", || gateway.inner.requests.get() == 2).await;
+    (0..5).for_each(|_| gate.open());
+    while let Some(status) = requests.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+    gateway.until_idle().await;
+}
+
 /// A client that opens and closes one after another, and reads each answer, may go on for ever.
 #[tokio::test]
 async fn many_streams_one_after_another_are_no_abuse() {
     let a = Scripted::ok("a").await;
     let gateway = Setup::new().backend("a", &a.url()).start().await;
-    let h2 = crate::h2c::H2c::connect(gateway.address).await;
+    let h2 = H2c::connect(gateway.address).await;
     for _ in 0..500 {
         assert_eq!(h2.send(&Req::get("/"), false).await.status(), 200);
     }
