@@ -104,7 +104,7 @@ impl Gateway {
         let access_log = AccessLog::new(config.access_log);
         let snapshot = Snapshot::new(config, &metrics);
         access.begin(&snapshot);
-        bounds::warn_of_descriptors(&snapshot);
+        bounds::warn_of_descriptors(&snapshot, None);
         Ok(Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
@@ -136,10 +136,7 @@ impl Gateway {
         self.access_log.set_format(config.access_log);
         let old = self.snapshot.load_full();
         let new = old.rebuild(config, &self.metrics, self.clock.now());
-        if (new.descriptors, new.config.limits.max_connections) != (old.descriptors, old.config.limits.max_connections)
-        {
-            bounds::warn_of_descriptors(&new);
-        }
+        bounds::warn_of_descriptors(&new, Some(&old));
         self.access.apply(prepared.access, Arc::new(new), &self.snapshot);
         self.past.add(&old);
         self.reloaded.send_replace(());

@@ -93,13 +93,15 @@ fn most_connections(descriptors: usize) -> usize {
     descriptors / 5 * 3
 }
 
-/// Says what an operator can do who wants more connections than the system allows.
-pub(super) fn warn_of_descriptors(snapshot: &Snapshot) {
-    let (wanted, allowed) = (snapshot.config.limits.max_connections, snapshot.descriptors / 2);
-    if wanted > allowed {
+/// Says what an operator can do who wants more connections than the system allows; after a reload only if that is new.
+pub(super) fn warn_of_descriptors(snapshot: &Snapshot, former: Option<&Snapshot>) {
+    let wanted = |snapshot: &Snapshot| snapshot.config.limits.max_connections;
+    let too_many = |snapshot: &Snapshot| wanted(snapshot) > snapshot.descriptors / 2;
+    let is_new = former.is_none_or(|former| !too_many(former) || wanted(former) != wanted(snapshot));
+    if too_many(snapshot) && is_new {
         tracing::warn!(
-            max_connections = wanted,
-            allowed,
+            max_connections = wanted(snapshot),
+            allowed = snapshot.descriptors / 2,
             "the limit of open files allows fewer connections that have a request than limits.max_connections: raise it \
              (LimitNOFILE=, ulimit -n) to two for each connection and some"
         );

@@ -194,6 +194,10 @@ async fn where_the_system_allows_few_descriptors_connections_are_turned_away_and
     while Client::connect(process.address).await.send(&Req::get("/quick")).await.status != 200 {
         assert!(begun.elapsed() < crate::harness::PATIENCE, "there is room again");
     }
+    let more = Setup::new().unbounded().backend("a", &a.url()).backend("b", &a.url()).yaml();
+    std::fs::write(&process.config, more).unwrap();
+    let reload = Client::connect(process.admin).await.send(&Req::post("/reload", b"")).await;
+    assert_eq!(reload.status, 200, "{}", reload.text());
     assert_eq!(process.count("the limit of open files allows fewer"), 1, "said once");
     assert_eq!(metric(&process, "ingle_health_transitions_total", ("to", "unhealthy")).await, 0.0);
 }
