@@ -27,6 +27,9 @@ use files::Files;
 pub struct Access {
     /// `None` while they are looked at: a file system that hangs must not hold a reload up.
     files: Mutex<Option<Files>>,
+    /// Held by who looks. A second one would take what a reload has brought meanwhile, and the first, late, would find the
+    /// place empty and put the former keys back.
+    looking: Mutex<()>,
     clients: ArcSwapOption<Keyring>,
     admins: ArcSwapOption<Keyring>,
     metrics: AccessMetrics,
@@ -57,6 +60,7 @@ impl Access {
         let files = Files::read(config)?;
         let access = Access {
             files: Mutex::default(),
+            looking: Mutex::default(),
             clients: ArcSwapOption::empty(),
             admins: ArcSwapOption::empty(),
             metrics,
@@ -94,6 +98,7 @@ impl Access {
 
     /// Looks whether files have changed, and puts what is new and good in force. Takes file access.
     pub fn refresh(&self, in_force: &ArcSwap<Snapshot>) {
+        let Some(_looking) = self.looking.try_lock() else { return };
         let Some(mut files) = self.files.lock().take() else { return };
         let mut new = false;
         for found in files.look() {

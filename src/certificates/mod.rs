@@ -33,6 +33,8 @@ use upstream::Upstream;
 pub struct Certificates {
     /// `None` while files are looked at: a file system that hangs must not hold a reload up.
     state: Mutex<Option<State>>,
+    /// Held by who looks: there is one at a time, so what was looked at for long never takes a reload's place.
+    looking: Mutex<()>,
     in_force: ArcSwap<InForce>,
     metrics: CertificateMetrics,
 }
@@ -82,7 +84,12 @@ impl Certificates {
     pub fn new(config: &Config, metrics: CertificateMetrics) -> Result<Certificates, String> {
         let Prepared { state, in_force } = State::prepare(config)?;
         metrics.set(&state.store.ends());
-        Ok(Certificates { state: Mutex::new(Some(state)), in_force: ArcSwap::from_pointee(in_force), metrics })
+        Ok(Certificates {
+            state: Mutex::new(Some(state)),
+            looking: Mutex::default(),
+            in_force: ArcSwap::from_pointee(in_force),
+            metrics,
+        })
     }
 
     /// Reads what another config names. Takes file access; nothing changes yet.
@@ -114,6 +121,7 @@ impl Certificates {
 
     /// Looks whether files have changed, and puts what is new and good in force. Takes file access.
     pub fn refresh(&self) {
+        let Some(_looking) = self.looking.try_lock() else { return };
         let Some(mut state) = self.state.lock().take() else { return };
         let mut new = false;
         for found in state.store.refresh() {

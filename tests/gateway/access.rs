@@ -463,32 +463,58 @@ async fn the_admin_listener_has_so_many_connections_and_traffic_goes_on() {
     }
 }
 
-/// Such as one on a file system that hangs.
+/// Puts a pipe in a file's place: who reads it waits, as on a file system that hangs.
+fn hang(file: &Path) {
+    std::fs::remove_file(file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+}
+
+/// The other end of the pipe, if somebody reads it: without a reader it can't be opened.
+fn writer(pipe: &Path) -> Option<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options.write(true), NONBLOCK).open(pipe).ok()
+}
+
 #[tokio::test]
 async fn a_key_file_that_can_not_be_read_in_time_holds_no_reload_up() {
-    let (a, keys) = (Scripted::ok("a").await, keys(&["alice a-key"]));
-    let mut gateway = asking(Setup::new(), &keys).backend("a", &a.url()).start().await;
-    std::fs::remove_file(&keys).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&keys).status().unwrap().success());
-    let inner = std::sync::Arc::clone(&gateway.inner);
-    let looking = std::thread::spawn(move || inner.refresh());
-    // Without a reader it can't be opened for writing; without bytes the reader waits.
-    let mut options = std::fs::OpenOptions::new();
-    let options = std::os::unix::fs::OpenOptionsExt::custom_flags(options.write(true), NONBLOCK);
+    let (a, former, next) = (Scripted::ok("a").await, keys(&["alice a-key"]), keys(&["alice b-key"]));
+    let mut gateway = asking(Setup::new(), &former).backend("a", &a.url()).start().await;
+    let look = |gateway: &Gateway| {
+        let inner = std::sync::Arc::clone(&gateway.inner);
+        std::thread::spawn(move || inner.refresh())
+    };
+    hang(&former);
+    let first = look(&gateway);
     let begun = std::time::Instant::now();
-    let writer = loop {
-        match options.open(&keys) {
-            Ok(writer) => break writer,
-            Err(error) => assert!(begun.elapsed() < crate::harness::PATIENCE, "it is read: {error}"),
+    let mut late = loop {
+        if let Some(writer) = writer(&former) {
+            break writer;
         }
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "it is read");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     };
     assert_eq!(gateway.send(&Req::get("/")).await.status, 401);
-    assert_eq!(gateway.reload(&Setup::new().backend("a", &a.url())).await.status, 200);
-    assert_eq!(gateway.send(&Req::get("/")).await.status, 200, "nobody is asked for a key any more");
-    drop(writer);
-    looking.join().unwrap();
-    assert_eq!(gateway.send(&Req::get("/")).await.status, 200, "what was read late is of no use");
+    assert_eq!(gateway.reload(&asking(Setup::new(), &next).backend("a", &a.url())).await.status, 200);
+    assert_eq!(gateway.send(&get("b-key")).await.status, 200);
+
+    // Who looks meanwhile leaves no gap into which what is read late could go.
+    hang(&next);
+    let second = look(&gateway);
+    let mut other = None;
+    while !second.is_finished() && other.is_none() {
+        other = writer(&next);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    std::io::Write::write_all(&mut late, text(&["alice a-key", "carol c-key"]).as_bytes()).unwrap();
+    drop(late);
+    first.join().unwrap();
+    assert_eq!(gateway.send(&get("a-key")).await.status, 401, "what was read late is of no use");
+    assert_eq!(gateway.send(&get("b-key")).await.status, 200);
+    // Whoever reads the other pipe is let go.
+    let aside = next.with_extension("pipe");
+    std::fs::rename(&next, &aside).unwrap();
+    drop((other, writer(&aside)));
+    second.join().unwrap();
     gateway.stop();
     assert_eq!(gateway.until_drained().await, ingle::server::Drained::All);
 }
