@@ -161,11 +161,9 @@ async fn metric(process: &Process, family: &str, label: (&str, &str)) -> f64 {
     sum(&Client::connect(process.admin).await.send(&Req::get("/metrics")).await.text(), family, &[label])
 }
 
-#[tokio::test]
-async fn where_the_system_allows_few_descriptors_connections_are_turned_away_and_streams_go_on() {
-    let gate = Gate::new();
-    let a = gated(&gate).await;
-    let config = file(&Setup::new().unbounded().backend("a", &a.url()).yaml());
+/// A process that may have 80 descriptors, and how many clients with a request it says that they suffice for.
+async fn with_few_descriptors(backend: &Scripted) -> (Process, usize) {
+    let config = file(&Setup::new().unbounded().backend("a", &backend.url()).yaml());
     let mut command = Command::new("sh");
     let script = "ulimit -n 80 && exec \"$0\" --log-format json run --config \"$1\"";
     command.args(["-c", script, BINARY]).arg(&config);
@@ -173,7 +171,15 @@ async fn where_the_system_allows_few_descriptors_connections_are_turned_away_and
     let told = |line: &serde_json::Value| {
         line["message"].as_str().is_some_and(|text| text.starts_with("the limit of open files allows fewer"))
     };
-    let allowed = usize::try_from(process.until_line(told).await["allowed"].as_u64().unwrap()).unwrap();
+    let allowed = process.until_line(told).await["allowed"].as_u64().unwrap();
+    (process, usize::try_from(allowed).unwrap())
+}
+
+#[tokio::test]
+async fn where_the_system_allows_few_descriptors_connections_are_turned_away_and_streams_go_on() {
+    let gate = Gate::new();
+    let a = gated(&gate).await;
+    let (process, allowed) = with_few_descriptors(&a).await;
     assert!((5..40).contains(&allowed), "{allowed}");
 
     let mut streams = Vec::new();
@@ -206,13 +212,7 @@ async fn where_the_system_allows_few_descriptors_connections_are_turned_away_and
 async fn silent_connections_take_one_descriptor_each_and_leave_some_for_requests() {
     let gate = Gate::new();
     let a = gated(&gate).await;
-    let config = file(&Setup::new().unbounded().backend("a", &a.url()).yaml());
-    let mut command = Command::new("sh");
-    let script = "ulimit -n 80 && exec \"$0\" --log-format json run --config \"$1\"";
-    command.args(["-c", script, BINARY]).arg(&config);
-    let process = Process::spawn(command, config).await;
-    let told = |line: &serde_json::Value| line["allowed"].is_u64();
-    let each_with_a_request = usize::try_from(process.until_line(told).await["allowed"].as_u64().unwrap()).unwrap();
+    let (process, each_with_a_request) = with_few_descriptors(&a).await;
     let connections = async || metric(&process, "ingle_memory_accounted_bytes", ("of", "connections")).await;
     let one = {
         let _client = Client::connect(process.address).await;
