@@ -51,6 +51,7 @@ pub mod config;
 pub mod core;
 pub mod gateway;
 pub mod gauge;
+pub mod http1;
 pub mod kept;
 pub mod link;
 pub mod metrics;
