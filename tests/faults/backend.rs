@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) busy: (AtomicUsize, AtomicUsize),
     /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.
     pub(crate) others: Mutex<Vec<String>>,
+    /// Requests that came with an id that starts with `long-`.
+    pub(crate) long: AtomicUsize,
     /// What no gateway may send to a backend.
     pub(crate) broken: Mutex<Vec<String>>,
     /// How long it keeps a connection without a request.
@@ -60,6 +62,7 @@ impl Backend {
             met: AtomicUsize::new(0),
             busy: Default::default(),
             others: Mutex::default(),
+            long: AtomicUsize::new(0),
             broken: Mutex::default(),
             keep_alive: watch::channel(None).0,
             open: watch::channel(true).0,
@@ -123,6 +126,11 @@ impl Backend {
     /// The most requests that it had at once.
     pub(crate) fn most(&self) -> usize {
         self.shared.busy.1.load(Ordering::Relaxed)
+    }
+
+    /// Requests that came with an id that starts with `long-`.
+    pub(crate) fn long(&self) -> usize {
+        self.shared.long.load(Ordering::Relaxed)
     }
 
     /// `METHOD TARGET BODY` of all requests that are neither probes nor of the traffic.

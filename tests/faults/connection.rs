@@ -67,6 +67,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some((Kind::Stream { .. }, id)) if !is_body(id, &request.body) => {
                 self.shared.broken.lock().push(format!("{} bytes that {id} has not sent", request.body.len()));
             }
+            Some((_, id)) if id.starts_with("long-") => {
+                self.shared.long.fetch_add(1, Ordering::Relaxed);
+            }
             Some(_) => {}
             None => self.shared.others.lock().push(request.summary()),
         }

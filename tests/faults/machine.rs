@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::net::TcpStream;
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::asked::{Asked, Kind};
 use crate::backend::Backend;
 use crate::exchange::{Caller, Failure};
-use crate::harness::{Setup, file};
+use crate::harness::{PATIENCE, Setup, file};
 use crate::process::{BINARY, Process};
 use crate::scenario::{Play, Played, Scenario, scenario};
 use crate::stage::{Stage, setup};
@@ -67,7 +67,7 @@ async fn memory(play: Play) -> Played {
 /// Idle connections take all the room. What runs goes on, what is new is refused, no backend is blamed.
 async fn crowded(mut stage: Stage) -> Played {
     stage.faulty(&["gpu0", "gpu1", "gpu2"]);
-    let address = stage.process.address;
+    let (address, started) = (stage.process.address, Instant::now());
     let streams: Vec<JoinHandle<Option<Failure>>> = (0..10)
         .map(|number| {
             let kind = Kind::Stream { pieces: 40, pause: 100 };
@@ -76,7 +76,8 @@ async fn crowded(mut stage: Stage) -> Played {
             tokio::spawn(async move { caller.ask(address, &asked).await.failure })
         })
         .collect();
-    while stage.metric("ingle_in_flight_requests", &[]).await < 10.0 {
+    while stage.backends.iter().map(Backend::long).sum::<usize>() < 10 {
+        assert!(started.elapsed() < PATIENCE, "the streams do not start");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     stage.fault_begins();
