@@ -22,6 +22,7 @@ fuzz: setup ## hostile inputs without end, guided by coverage: ARGS="SECONDS [TA
 	scripts/fuzz.sh $(ARGS)
 
 bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
+	cargo build --release --manifest-path benches/bare/Cargo.toml --target-dir target/bare
 	cargo bench --bench select
 	cargo bench --bench proxy
 

@@ -1,6 +1,7 @@
 //! What all parts of the shell share: the snapshot in force, the metrics, the clock, the bounds.
 
 mod bounds;
+mod idle;
 mod orders;
 mod past;
 
@@ -9,14 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
+use pingora::connectors::TransportConnector;
 use tokio::sync::{Notify, watch};
 
 pub use bounds::Open;
+pub use idle::{ClientConnection, ClientConnections};
 pub use orders::{Order, Orders};
 
 use crate::access::{self, Access};
 use crate::access_log::AccessLog;
-use crate::certificates::{self, Certificates};
+use crate::certificates::{self, Certificates, connector_options};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::clients::Clients;
@@ -41,6 +44,10 @@ pub struct Gateway {
     pub access_log: AccessLog,
     /// Client connections that are open.
     pub connections: Gauge,
+    /// Those of them that speak HTTP/1.1.
+    pub client_connections: ClientConnections,
+    /// Connections to backends that wait for a request.
+    pub idle_connections: Gauge,
     /// Those of them over TLS.
     pub tls: Gauge,
     /// Those of them that speak HTTP/2, whose last bytes leave after their requests have ended.
@@ -51,6 +58,8 @@ pub struct Gateway {
     pub refused: Gauge,
     /// Bytes of request bodies that are held for a retry.
     pub bodies: Gauge,
+    /// Makes connections to backends.
+    pub connector: TransportConnector,
     /// What each client uses, as far as that has a bound.
     pub clients: Clients,
     /// What an operator can ask of the running gateway.
@@ -113,11 +122,14 @@ impl Gateway {
             clock: Clock::start(),
             access_log,
             connections: Gauge::default(),
+            client_connections: ClientConnections::default(),
+            idle_connections: Gauge::default(),
             tls: Gauge::default(),
             http2: Gauge::default(),
             requests: Gauge::default(),
             refused: Gauge::default(),
             bodies: Gauge::default(),
+            connector: TransportConnector::new(Some(connector_options())),
             clients: Clients::new(MOST_CLIENTS),
             orders: Orders::default(),
             past: Past::default(),
@@ -169,6 +181,7 @@ impl Gateway {
         }
         self.past.forget(&snapshot, &self.metrics);
         self.clients.sweep(now);
+        self.client_connections.sweep(now);
     }
 
     /// Whether the gateway, or who serves in its place, wants traffic: the first round of probes is over, and nobody

@@ -9,7 +9,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | [`tls`] | certificates and keys, from PEM to what rustls takes |
+//! | [`tls`], [`http1`] | certificates and keys, from PEM to what rustls takes; HTTP/1.1 on the wire |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
 //! | [`clock`], [`access_log`], [`gauge`], [`kept`] | the one clock of the process, jitter; one line for each request; how much of something is in use; files that are followed |
@@ -19,7 +19,7 @@
 //! | [`snapshot`] | a config in force and what was built from it; a request keeps the one that it began with |
 //! | [`reload`], [`access`] | what a new config changes, and how many sessions it moves; the API keys in force |
 //! | [`gateway`] | what the parts of the shell share |
-//! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through Pingora's phases; active checks; the backends' own figures; the admin listener |
+//! | [`proxy`], [`probe`], [`signals`], [`admin`] | traffic, through our own relay; active checks; the backends' own figures; the admin listener |
 //! | [`server`] | the life of the process: bind, serve, reload, drain, hand over |
 //! | [`cli`] | one file for each subcommand |
 //!
@@ -37,9 +37,11 @@
 //! - nothing is counted at the end of a request by a hook, which may not be called: guards count when they drop;
 //! - no response is buffered, and no request goes to a second backend once a byte of a response reached the client;
 //! - there is no place that checks a [`config::Config`] again, and none that makes one but [`config::Config::parse`];
-//! - there is no `unsafe`, but for one line in [`link`] that says why; and nothing that grows without a bound.
+//! - there is no `unsafe`, and nothing that grows without a bound.
 //!
 //! `tests/tidy.rs` keeps the order of the parts and the purity of the core.
+
+#![forbid(unsafe_code)]
 
 pub mod access;
 pub mod access_log;

@@ -12,7 +12,7 @@ use crate::core::{Millis, Observation, Pool, Selection, State};
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::watch::{Finished, Watch};
-use settings::{admins, descriptors, millis, rate, settings, specs};
+use settings::{admins, descriptors, idle_connections, millis, rate, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -34,6 +34,10 @@ pub struct Snapshot {
     pub descriptors: usize,
     /// How many connections admins may have.
     pub admins: usize,
+    /// How many idle connections to backends can be kept.
+    pub idle_connections: usize,
+    /// How long each of them can be kept.
+    pub keep_alive: Millis,
     /// What finished requests showed of how well affinity works.
     pub watch: Arc<Watch>,
 }
@@ -97,6 +101,8 @@ impl Snapshot {
             client_rate: config.limits.per_client.requests.map(rate),
             descriptors: descriptors(&config),
             admins: admins(),
+            idle_connections: idle_connections(),
+            keep_alive: millis(timeouts.keep_alive),
             links,
             pool,
             config,
@@ -151,6 +157,7 @@ impl Snapshot {
         for (member, link) in self.links.iter().enumerate() {
             // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
             link.queue.call();
+            link.idle.expire(self.keep_alive, now);
             let late = link.attempts.cut_late(now);
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());

@@ -22,8 +22,8 @@ pub(crate) fn all(backends: [u16; 2], only: Option<&[String]>) -> Vec<Proxy> {
         if wanted { start(name, process) } else { None }
     };
     let started = [
-        start("bare", &|port, _| this(&["bare", &port.to_string(), &a, &b])),
-        start("bare+headers", &|port, _| this(&["bare", &port.to_string(), &a, &b, "headers"])),
+        start("bare", &|port, _| bare(&[&port.to_string(), &a, &b])),
+        start("bare+headers", &|port, _| bare(&[&port.to_string(), &a, &b, "headers"])),
         start("ingle", &|port, _| this(&["ingle", &ingle(port, backends)])),
         start("nginx", &|port, dir| {
             let file = write(dir, "nginx.conf", &nginx(port, backends, dir))?;
@@ -58,6 +58,12 @@ fn start(name: &'static str, process: &dyn Fn(u16, &Path) -> std::io::Result<Pro
             None
         }
     }
+}
+
+/// The proxy of `benches/bare`, which `make bench` builds.
+fn bare(args: &[&str]) -> std::io::Result<Process> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bare/release/bare");
+    Process::start(Command::new(std::env::var_os("INGLE_BARE").map_or(built, PathBuf::from)).args(args))
 }
 
 /// A port that nobody listens on now.

@@ -1,19 +1,10 @@
-//! The processes that are this very binary: a backend, the bare proxy, the gateway.
+//! The processes that are this binary: a backend, the gateway.
 
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use ingle::config::Config;
 use ingle::server::Server;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::prelude::{HttpPeer, http_proxy};
-use pingora::proxy::{ProxyHttp, Session};
-use pingora::server::configuration::ServerConf;
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -57,7 +48,6 @@ pub(crate) fn run(role: &str, args: &[String]) -> Option<ExitCode> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(serve_backend(port(0)));
         }
-        "bare" => runtime().block_on(serve_bare(port(0), [port(1), port(2)], args.len() > 3)),
         "ingle" => {
             let config = Config::parse(args.first().expect("a config"), "bench").expect("a good config");
             runtime().block_on(async {
@@ -68,67 +58,6 @@ pub(crate) fn run(role: &str, args: &[String]) -> Option<ExitCode> {
         _ => return None,
     }
     Some(ExitCode::SUCCESS)
-}
-
-/// The least that a Pingora proxy can be: two backends by turns. With `headers` it also tells the backend and the
-/// client what every proxy of ours and theirs tells them, so that the rest of the difference is our own logic.
-struct Bare {
-    headers: bool,
-    backends: [u16; 2],
-    turn: AtomicUsize,
-}
-
-#[async_trait]
-impl ProxyHttp for Bare {
-    type CTX = ();
-
-    fn new_ctx(&self) {}
-
-    async fn upstream_peer(&self, _session: &mut Session, _ctx: &mut ()) -> pingora::Result<Box<HttpPeer>> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % 2;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], self.backends[turn]));
-        Ok(Box::new(HttpPeer::new(address, false, String::new())))
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        upstream: &mut RequestHeader,
-        _ctx: &mut (),
-    ) -> pingora::Result<()> {
-        if self.headers {
-            let client = session.client_addr().and_then(|address| address.as_inet()).expect("an address").ip();
-            let host = session.req_header().headers.get("host").cloned().expect("a host");
-            upstream.insert_header("X-Forwarded-For", client.to_string())?;
-            upstream.insert_header("X-Forwarded-Proto", "http")?;
-            upstream.insert_header("X-Forwarded-Host", host)?;
-            let turn = self.turn.load(Ordering::Relaxed);
-            upstream.insert_header("X-Request-Id", format!("{turn:032x}"))?;
-        }
-        Ok(())
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        _ctx: &mut (),
-    ) -> pingora::Result<()> {
-        if self.headers {
-            response.insert_header("X-Ingle-Backend", "127.0.0.1:8080")?;
-            response.insert_header("X-Ingle-Affinity", "balanced")?;
-        }
-        Ok(())
-    }
-}
-
-async fn serve_bare(port: u16, backends: [u16; 2], headers: bool) {
-    let conf = ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() };
-    let proxy = http_proxy(&Arc::new(conf), Bare { headers, backends, turn: AtomicUsize::new(0) });
-    let mut service = Service::new("bare".to_owned(), proxy);
-    service.add_tcp(&format!("127.0.0.1:{port}"));
-    let (_stop, stops) = tokio::sync::watch::channel(false);
-    service.start_service(None, stops, 1).await;
 }
 
 async fn serve_backend(port: u16) {

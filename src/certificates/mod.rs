@@ -13,6 +13,7 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use pingora::listeners::tls::Acceptor;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
-pub use upstream::{NO_AUTHORITIES, connector_options};
+pub use upstream::connector_options;
 
 use crate::config::{Config, ListenerTls, Origin, UpstreamTls};
 use crate::kept::Found;
@@ -36,6 +37,8 @@ pub struct Certificates {
     /// Held by who looks: there is one at a time, so what was looked at for long never takes a reload's place.
     looking: Mutex<()>,
     in_force: ArcSwap<InForce>,
+    /// How often `in_force` was replaced, from 1.
+    generation: AtomicU64,
     metrics: CertificateMetrics,
 }
 
@@ -88,6 +91,7 @@ impl Certificates {
             state: Mutex::new(Some(state)),
             looking: Mutex::default(),
             in_force: ArcSwap::from_pointee(in_force),
+            generation: AtomicU64::new(1),
             metrics,
         })
     }
@@ -113,7 +117,7 @@ impl Certificates {
         };
         let last: Vec<_> = former.listeners.iter().filter(gone).cloned().collect();
         prepared.in_force.listeners.extend(last);
-        self.in_force.store(Arc::new(prepared.in_force));
+        self.replace(prepared.in_force);
         self.metrics.set(&prepared.state.store.ends());
         // What is being looked at belongs to the former config.
         *state = Some(prepared.state);
@@ -149,7 +153,7 @@ impl Certificates {
     fn renew(&self, state: &State) {
         match state.build() {
             Ok(in_force) => {
-                self.in_force.store(Arc::new(in_force));
+                self.replace(in_force);
                 self.metrics.loaded.inc();
                 self.metrics.set(&state.store.ends());
             }
@@ -158,6 +162,18 @@ impl Certificates {
                 tracing::error!(%why, "certificates can't be used: the former stay");
             }
         }
+    }
+
+    fn replace(&self, in_force: InForce) {
+        self.in_force.store(Arc::new(in_force));
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which TLS settings connections to this origin are made with now; 0 without TLS. Connections of another generation
+    /// are not used again.
+    #[must_use]
+    pub fn generation(&self, origin: &Origin) -> u64 {
+        if origin.tls { self.generation.load(Ordering::Relaxed) } else { 0 }
     }
 
     /// How clients are met that came to a listener, which is known by its address in the config.

@@ -60,7 +60,7 @@ pub fn connector_options() -> ConnectorOptions {
 }
 
 /// A file without authorities.
-pub const NO_AUTHORITIES: &str = "/dev/null";
+const NO_AUTHORITIES: &str = "/dev/null";
 
 /// An authority whose key nobody has: rustls wants one even where nothing is verified.
 static NOBODY: LazyLock<Arc<CaType>> =

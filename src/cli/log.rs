@@ -36,7 +36,6 @@ fn targets(verbose: u8, quiet: bool) -> Targets {
     Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("ingle", ours)
-        .with_target("pingora_proxy", pingoras)
         .with_target("pingora_core", pingoras)
         .with_target("pingora_core::services", pingoras.max(LevelFilter::ERROR))
 }

@@ -101,7 +101,9 @@ impl Address {
         });
     }
 
-    fn current(&self) -> Option<SocketAddr> {
+    /// The address in use, if the name was resolved.
+    #[must_use]
+    pub fn current(&self) -> Option<SocketAddr> {
         let resolved = self.resolved.load();
         let index = self.current.load(Ordering::Relaxed).checked_rem(resolved.len())?;
         resolved.get(index).copied()

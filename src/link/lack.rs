@@ -22,6 +22,12 @@ pub fn is_ours(error: &Error) -> bool {
     *error.etype() == ErrorType::ConnectNoRoute && no_descriptor()
 }
 
+/// Whether the system lacks descriptors or memory.
+#[must_use]
+pub fn is_lack(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| LACKS.contains(&Errno::from_raw_os_error(errno)))
+}
+
 /// Whether there is no descriptor to be had now.
 fn no_descriptor() -> bool {
     socket(AddressFamily::UNIX, SocketType::STREAM, None).is_err_and(|errno| LACKS.contains(&errno))

@@ -5,11 +5,11 @@
 
 mod address;
 mod attempts;
+mod idle;
 mod lack;
 mod queue;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
@@ -19,8 +19,9 @@ use pingora::{Error, ErrorType};
 use tokio::sync::watch;
 
 pub use address::Address;
-pub use attempts::{Attempt, Attempts, Cut, Deadlines, Socket, Terms};
-pub use lack::is_ours;
+pub use attempts::{Attempt, Attempts, Cut, Deadlines, Terms};
+pub use idle::{ConnectionOrigin, IdleConnections};
+pub use lack::{is_lack, is_ours};
 pub use queue::{Place, Queue, Seat};
 
 use crate::config;
@@ -35,8 +36,10 @@ pub struct Link {
     pub address: Arc<Address>,
     /// What is counted of it.
     pub metrics: BackendMetrics,
-    /// What is under way there.
+    /// The attempts in flight there.
     pub attempts: Arc<Attempts>,
+    /// Connections that wait for a request.
+    pub idle: IdleConnections,
     /// How often it began to serve; wakes who waits for that.
     pub returns: watch::Sender<u64>,
     /// What waits for room there.
@@ -46,7 +49,6 @@ pub struct Link {
     /// What it wants as `Authorization`, in place of the clients' own; `None`: nothing.
     pub authorization: ArcSwapOption<HeaderValue>,
     last_error: Mutex<Option<LastError>>,
-    fresh: AtomicU64,
 }
 
 /// The last thing that went wrong with a backend.
@@ -66,12 +68,12 @@ impl Link {
             address: Arc::new(Address::new(config.origin.clone())),
             metrics: metrics.backend(pool, &config.name),
             attempts: Arc::default(),
+            idle: IdleConnections::default(),
             returns: watch::Sender::new(0),
             queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             authorization: ArcSwapOption::empty(),
             last_error: Mutex::default(),
-            fresh: AtomicU64::new(0),
             backend,
         }
     }
@@ -85,13 +87,6 @@ impl Link {
     #[must_use]
     pub fn last_error(&self) -> Option<LastError> {
         self.last_error.lock().clone()
-    }
-
-    /// A number that no other connection to this backend has. Pingora reuses connections only within such a group, so
-    /// a request that asks with a new number gets a fresh one. 0 is the group of all ordinary requests.
-    #[must_use]
-    pub fn fresh_group(&self) -> u64 {
-        self.fresh.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

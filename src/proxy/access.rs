@@ -1,15 +1,19 @@
-//! Who asks: the client's address, as far as it can be believed, and its key.
+//! Whether a request is admitted: room for it, the client's address as far as it can be trusted, and its API key.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
-use pingora::proxy::Session;
+use pingora::http::RequestHeader;
 
+use super::client::Connection;
 use super::ctx::Ctx;
 use super::refusal::{Refusal, Refused};
 use crate::access::{Admitted, Denied};
 use crate::config::Networks;
+use crate::core::clients::ClientId;
+use crate::metrics::Shed;
+use crate::snapshot::Snapshot;
 
 /// Who asks.
 #[derive(Default)]
@@ -24,13 +28,12 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Where the client is.
-    pub(super) fn of(session: &Session, ctx: &Ctx) -> Asker {
-        let headers = &session.req_header().headers;
-        let proxies = &ctx.snapshot.config.access.trusted_proxies;
-        let peer = session.client_addr().and_then(|address| address.as_inet()).map(|peer| peer.ip().to_canonical());
+    pub(super) fn of(head: &RequestHeader, connection: &Connection, snapshot: &Snapshot) -> Asker {
+        let proxies = &snapshot.config.access.trusted_proxies;
+        let peer = connection.peer;
         let trusted = !proxies.is_empty() && peer.is_some_and(|peer| proxies.contains(peer));
         let address = match peer {
-            Some(peer) if trusted => Some(forwarded(headers, proxies).unwrap_or(peer)),
+            Some(peer) if trusted => Some(forwarded(&head.headers, proxies).unwrap_or(peer)),
             peer => peer,
         };
         Asker { address, trusted, admitted: None }
@@ -59,11 +62,39 @@ fn address(text: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
+/// Refuses a request for which there is no room, or whose client sends too many.
+pub(super) fn check_room(ctx: &mut Ctx) -> Result<(), Refused> {
+    let Err((shed, refused)) = room(ctx) else { return Ok(()) };
+    ctx.gateway().metrics.limits.shed(shed);
+    Err(refused)
+}
+
+fn room(ctx: &Ctx) -> Result<(), (Shed, Refused)> {
+    let gateway = ctx.gateway();
+    gateway.admit(&ctx.snapshot).map_err(|shed| match shed {
+        Shed::Descriptors => (shed, Refusal::NO_DESCRIPTORS.into()),
+        _ => (shed, Refusal::NO_MEMORY.into()),
+    })?;
+    let (Some(rate), Some(client)) = (ctx.snapshot.client_rate, ctx.asker.address.map(id)) else { return Ok(()) };
+    gateway
+        .clients
+        .ask(client, rate, ctx.now())
+        .map_err(|wait| (Shed::ClientRequests, Refused::Later(Refusal::TOO_OFTEN, Duration::from_millis(wait))))
+}
+
+/// The client of `limits.per_client` that has this address.
+pub(super) fn id(address: IpAddr) -> ClientId {
+    match address.to_canonical() {
+        IpAddr::V4(address) => ClientId::v4(address.into()),
+        IpAddr::V6(address) => ClientId::v6(address.into()),
+    }
+}
+
 /// Refuses whom the keys in force don't let in.
-pub(super) fn admit(session: &Session, ctx: &mut Ctx) -> Result<(), Refused> {
+pub(super) fn check_key(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Refused> {
     let gateway = ctx.gateway();
     let Some(keys) = gateway.access.clients() else { return Ok(()) };
-    let Some(key) = key(&session.req_header().headers) else {
+    let Some(key) = key(&head.headers) else {
         gateway.metrics.access.no_key();
         return Err(Refusal::NO_KEY.into());
     };

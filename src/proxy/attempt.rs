@@ -1,111 +1,228 @@
-//! One attempt at one backend.
+//! One attempt at one backend: connect, send the request, read the response, relay it.
 
-use std::os::fd::RawFd;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use pingora::http::RequestHeader;
-use pingora::protocols::{Digest, TcpKeepalive};
-use pingora::proxy::Session;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, ErrorType, Result};
+use bytes::Bytes;
+use pingora::protocols::{Stream, TcpKeepalive};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
 
+use super::body::{Body, upload_due};
+use super::client::Client;
 use super::ctx::Ctx;
-use super::form;
-use super::head;
-use super::retry;
-use super::wait;
-use crate::core::{Affinity, Selection, Verdict};
-use crate::link::{Socket, Terms};
-use crate::snapshot::Snapshot;
+use super::pipe::{FromClient, Pipe, Stop, Upload};
+use super::relay::relay;
+use super::response::{self, Reply};
+use super::{retry, tunnel};
+use crate::core::{Millis, Selection};
+use crate::gateway::Gateway;
+use crate::http1::ResponseHead;
+use crate::link::{Attempt, ConnectionOrigin, Link, Terms};
 
-/// Selects a backend, counts the request there, and says how to connect.
-pub(super) async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-    ctx.leave();
-    let again = ctx.again.take();
-    let selection = match (again, ctx.selection) {
-        (Some(member), Some(selection)) if selection.member == member => selection,
-        _ => next(session, ctx).await?,
-    };
+/// Why an attempt failed.
+pub(super) enum Failed {
+    /// No connection could be made, to this address if the name has one.
+    Connect(Box<Error>, Option<SocketAddr>),
+    /// It stopped before the response started.
+    Before {
+        stop: Stop,
+        /// Whether the connection had served others before.
+        reused: bool,
+        /// Milliseconds since the attempt started.
+        after: Millis,
+    },
+    /// The answer was given up for another attempt.
+    TurnedAway,
+    /// It stopped after the response had started.
+    Broken(Stop),
+}
+
+/// A connection to a backend.
+struct Connected {
+    stream: Stream,
+    origin: ConnectionOrigin,
+    reused: bool,
+}
+
+/// Makes an attempt, over a fresh connection if `fresh`.
+pub(super) async fn run<C: Client>(
+    client: &mut C,
+    ctx: &mut Ctx,
+    selection: Selection,
+    fresh: bool,
+) -> Result<(), Failed> {
     let link = Arc::clone(&ctx.snapshot.links[selection.member]);
     ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, ctx.now())));
-    let fresh = again.is_some() || ctx.body.needs_fresh_connection();
-    let connect = ctx.snapshot.config.pool().timeouts.connect;
-    match link.address.get_within(connect).await {
-        Ok(address) => match ctx.gateway().certificates.peer(address, link.address.origin()) {
-            Ok(peer) => {
-                let mut peer = tuned(peer, &ctx.snapshot, if fresh { link.fresh_group() } else { 0 });
-                if !ctx.form.hop_by_hop {
-                    // There is nothing to strip, so Pingora need not look for each header that it would strip.
-                    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-                }
-                Ok(Box::new(peer))
-            }
-            Err(error) => Err(retry::after_connect(ctx, None, error)),
-        },
-        Err(error) => {
-            let error = Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error);
-            Err(retry::after_connect(ctx, None, error))
+    // A body that can't be sent again must not meet a connection that the backend has closed.
+    let reusable = if fresh || !ctx.body.is_here() { None } else { take_idle(ctx, &link) };
+    let Connected { mut stream, origin, reused } = match reusable {
+        Some(connected) => connected,
+        // In a box: few requests need it.
+        None => Box::pin(connect(client, ctx, &link)).await?,
+    };
+    let attempt = enter(ctx, client.body_received(), &link);
+    let before = |stop, ctx: &Ctx| {
+        let after = ctx.now().saturating_sub(attempt.started());
+        Failed::Before { stop, reused, after }
+    };
+    let mut pipe = Pipe {
+        client,
+        backend: &mut stream,
+        upload: upload(ctx, &link),
+        attempt: &attempt,
+        clock: ctx.gateway().clock,
+    };
+    let mut reply = match receive(&mut pipe, ctx).await {
+        Ok(Some(reply)) => reply,
+        Ok(None) => return Err(Failed::TurnedAway),
+        Err(stop) => return Err(before(stop, ctx)),
+    };
+    pipe.upload.clear();
+    reply.flow.send_head(pipe.client, reply.head).map_err(|_| Failed::Broken(Stop::Gone))?;
+    if reply.switches {
+        return Box::pin(tunnel::run(&mut pipe, reply.flow, ctx)).await.map_err(Failed::Broken);
+    }
+    relay(&mut pipe, &mut reply.flow, |piece| response::note_body(ctx, piece)).await.map_err(Failed::Broken)?;
+    if reply.keep_alive && reply.flow.is_clean() && pipe.upload.is_complete() {
+        keep(ctx.gateway(), ctx.snapshot.idle_connections, &link, stream, origin);
+    }
+    Ok(())
+}
+
+/// An idle connection to the backend, if there is one.
+fn take_idle(ctx: &Ctx, link: &Link) -> Option<Connected> {
+    let origin = origin(ctx, link, link.address.current()?);
+    let stream = link.idle.take(origin, ctx.snapshot.keep_alive, ctx.now())?;
+    Some(Connected { stream, origin, reused: true })
+}
+
+/// Keeps a connection for other requests, if there is room.
+fn keep(gateway: &Gateway, max: usize, link: &Link, stream: Stream, origin: ConnectionOrigin) {
+    if let Some(share) = gateway.idle_connections.take(1, max) {
+        link.idle.put(stream, origin, share, gateway.clock.now());
+    }
+}
+
+fn origin(ctx: &Ctx, link: &Link, address: SocketAddr) -> ConnectionOrigin {
+    ConnectionOrigin { address, tls_generation: ctx.gateway().certificates.generation(link.address.origin()) }
+}
+
+/// Makes a connection, unless the client leaves meanwhile.
+async fn connect<C: Client>(client: &mut C, ctx: &Ctx, link: &Link) -> Result<Connected, Failed> {
+    let mut connecting = pin!(new_connection(ctx, link));
+    poll_fn(|context| match connecting.as_mut().poll(context) {
+        Poll::Ready(connected) => Poll::Ready(connected),
+        Poll::Pending => {
+            client.poll_gone(context).map(|()| Err(Failed::Before { stop: Stop::Gone, reused: false, after: 0 }))
+        }
+    })
+    .await
+}
+
+async fn new_connection(ctx: &Ctx, link: &Link) -> Result<Connected, Failed> {
+    let limit = ctx.snapshot.config.pool().timeouts.connect;
+    let address = link.address.get_within(limit).await.map_err(|error| {
+        Failed::Connect(Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error), None)
+    })?;
+    let origin = origin(ctx, link, address);
+    let failed = |error| Failed::Connect(error, Some(address));
+    let mut peer = ctx.gateway().certificates.peer(address, link.address.origin()).map_err(failed)?;
+    tune(&mut peer, limit);
+    let stream = ctx.gateway().connector.new_stream(&peer).await.map_err(failed)?;
+    Ok(Connected { stream, origin, reused: false })
+}
+
+fn tune(peer: &mut HttpPeer, limit: Duration) {
+    peer.options.connection_timeout = Some(limit);
+    peer.options.total_connection_timeout = Some(limit);
+    peer.options.tcp_keepalive = Some(TCP_KEEPALIVE);
+}
+
+/// From now on the attempt can be cut.
+fn enter(ctx: &Ctx, received: u64, link: &Link) -> Attempt {
+    let movable = ctx.body.is_replayable() && retry::has_another(ctx);
+    let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
+    let due = (!ctx.body.is_here()).then(|| upload_due(grace, ctx.started, now, received));
+    link.attempts.enter(Terms { movable, started: ctx.started, deadlines: ctx.snapshot.deadlines }, now, due)
+}
+
+/// The request for this backend. A body that is not held can be sent once.
+fn upload(ctx: &mut Ctx, link: &Link) -> Upload {
+    let framing = ctx.body.framing(ctx.form.length);
+    let expects_continue = ctx.form.expects_continue && !ctx.body.is_here();
+    let head = ctx.head.write(link, framing, expects_continue);
+    match &mut ctx.body {
+        Body::Empty | Body::Sent => Upload::whole(head, Bytes::new()),
+        Body::Held { bytes, .. } => Upload::whole(head, bytes.clone()),
+        Body::Streamed { start, .. } => {
+            let start = std::mem::take(start);
+            ctx.body = Body::Sent;
+            let limits = &ctx.snapshot.config.limits;
+            let (chunked, max) = (ctx.form.length.is_none(), limits.max_body);
+            Upload::streamed(
+                head,
+                start,
+                FromClient { chunked, max, grace: limits.header_timeout, started: ctx.started },
+            )
         }
     }
 }
 
-async fn next(session: &mut Session, ctx: &mut Ctx) -> Result<Selection> {
-    wait::for_first_probes(ctx).await;
-    let mut verdict = ctx.select(wait::patience(ctx));
-    if let Verdict::Wait { member, .. } = verdict {
-        verdict = wait::for_room(session, ctx, member).await?;
+/// Sends the request and reads the head of its response. `None` if the answer is given up for another attempt.
+async fn receive<C: Client>(pipe: &mut Pipe<'_, C>, ctx: &mut Ctx) -> Result<Option<Reply<C::Head>>, Stop> {
+    let mut seen = Vec::new();
+    loop {
+        let is_open = poll_fn(|context| {
+            pipe.poll_read(context, |_, _, bytes| {
+                seen.extend_from_slice(bytes);
+                !bytes.is_empty()
+            })
+        });
+        if !is_open.await? {
+            return Err(Stop::Closed);
+        }
+        loop {
+            match parse(&mut seen, pipe, ctx)? {
+                Parsed::Incomplete => break,
+                Parsed::Interim(response) => pipe.write_all(&response).await?,
+                Parsed::GivenUp => return Ok(None),
+                Parsed::Final(reply) => return Ok(Some(reply)),
+            }
+        }
     }
-    let selection = match verdict {
-        Verdict::Go(selection) => selection,
-        Verdict::Full | Verdict::Wait { .. } => return Err(Error::new_in(FULL)),
-        Verdict::Nobody => return Err(Error::new_in(NO_BACKEND)),
+}
+
+/// What the first bytes of a response are.
+enum Parsed<H> {
+    Incomplete,
+    /// An interim response, as this client gets it.
+    Interim(Vec<u8>),
+    GivenUp,
+    Final(Reply<H>),
+}
+
+/// Takes a head off `seen`. Not in [`receive`], whose state would have room for all fields.
+fn parse<C: Client>(seen: &mut Vec<u8>, pipe: &mut Pipe<'_, C>, ctx: &mut Ctx) -> Result<Parsed<C::Head>, Stop> {
+    let mut slots = ResponseHead::slots();
+    let Some(head) = ResponseHead::parse(seen, &mut slots, ctx.form.is_head).map_err(Stop::Malformed)? else {
+        return Ok(Parsed::Incomplete);
     };
-    if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
-        ctx.snapshot.metrics.spill(reason);
+    if head.is_interim() {
+        let mut out = Vec::new();
+        pipe.client.write_interim(&head, &mut out);
+        let length = head.length;
+        seen.drain(..length);
+        return Ok(Parsed::Interim(out));
     }
-    ctx.tried.push(selection.member);
-    ctx.selection = Some(selection);
-    ctx.record.attempt(selection);
-    Ok(selection)
+    let reply = response::accept(&head, &seen[head.length..], pipe.client, ctx, pipe.attempt)?;
+    Ok(reply.map_or(Parsed::GivenUp, Parsed::Final))
 }
 
-fn tuned(mut peer: HttpPeer, snapshot: &Snapshot, group: u64) -> HttpPeer {
-    let timeouts = &snapshot.config.pool().timeouts;
-    peer.group_key = group;
-    peer.options.connection_timeout = Some(timeouts.connect);
-    peer.options.total_connection_timeout = Some(timeouts.connect);
-    peer.options.idle_timeout = Some(if group == 0 { timeouts.keep_alive } else { Duration::from_millis(1) });
-    peer.options.tcp_keepalive = Some(TCP_KEEPALIVE);
-    peer
-}
-
-/// The connection is there: from now on it can be cut.
-pub(super) fn connected(session: &Session, fd: RawFd, digest: Option<&Digest>, ctx: &mut Ctx) {
-    let (Some(link), Some(socket)) = (ctx.link(), socket(fd, digest)) else { return };
-    let movable = ctx.body.replayable(session) && retry::another(ctx);
-    let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
-    let due = ctx.body.upload_due(session, grace, ctx.begun, now);
-    let terms = Terms { movable, begun: ctx.begun, deadlines: ctx.snapshot.deadlines };
-    ctx.attempt = Some(link.attempts.enter(socket, terms, now, due, ctx.busy.cut()));
-}
-
-/// The ends of a connection, which Pingora asks the kernel for once in the connection's life.
-fn socket(number: RawFd, digest: Option<&Digest>) -> Option<Socket> {
-    let digest = digest?.socket_digest.as_ref()?;
-    Some(Socket { number, local: *digest.local_addr()?.as_inet()?, peer: *digest.peer_addr()?.as_inet()? })
-}
-
-/// Makes the head one for this backend. It is Pingora's copy for this attempt; the client's own stays as it came.
-pub(super) fn adapt(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-    head::add_headers(session, upstream, ctx)?;
-    form::to_origin_form(upstream)
-}
-
-/// No backend is left that could take the request.
-pub(super) const NO_BACKEND: ErrorType = ErrorType::new("no backend available");
-/// Whoever could take the request has as many as it may have.
-pub(super) const FULL: ErrorType = ErrorType::new("every backend is full");
 /// A backend that vanishes without a FIN (power, cable, kernel) is noticed after about a minute: by keep-alive probes
 /// while it should be answering, by the user timeout (RFC 5482) while it should be acknowledging a request.
 const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {

@@ -1,22 +1,18 @@
 //! The request's body: read before a backend is chosen, and kept so that it can be sent again.
 //!
-//! Reading first means that a slow client holds no place on a backend, and that a malformed body never reaches one.
-//!
-//! Pingora replays at most 64 KiB by itself ([`REPLAYED_BY_PINGORA`]). For more, its buffer is switched on only for the
-//! last part: it is then never truncated, so on every attempt Pingora calls the body filter exactly once, with that
-//! part and `end`, and the filter puts the whole body in its place. A chunked body, whose last part nobody knows before
-//! it has come, is given a length afterwards (`reframe.rs`).
+//! Reading first means that a slow client holds no place at a backend, and that a malformed body never reaches one. A
+//! body that is too large to hold is sent while it comes.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header;
 use pingora::prelude::timeout;
-use pingora::proxy::Session;
-use pingora::{Error, ErrorType, Result};
 
+use super::client::{BodyError, Client};
 use super::ctx::Ctx;
-use super::reframe;
+use super::head::BodyFraming;
 use super::refusal::{Refusal, Refused};
 use crate::clock::Clock;
 use crate::core::Millis;
@@ -26,230 +22,155 @@ use crate::gauge::Share;
 pub(super) enum Body {
     /// There is none.
     Empty,
-    /// Pingora's own buffer has it: all, or its beginning.
-    Buffered { complete: bool, _memory: Share },
-    /// We have all of it.
+    /// All of it is here.
     Held { bytes: Bytes, _memory: Share },
-    /// We have its beginning, which was longer than Pingora's buffer; the rest is still to come.
-    Begun { prefix: Option<Bytes>, _memory: Share },
-    /// It goes through as it comes: too large to hold, or the memory for bodies is used up.
-    Streamed,
-    /// It was held and is not needed any more: the response has begun.
+    /// It is too large to hold, or the memory for bodies is used up: what came of it, if none of it was sent yet. The rest
+    /// is sent as it comes.
+    Streamed { start: BytesMut, _memory: Option<Share> },
+    /// It was sent to a backend that has started to answer, or in part to one that failed.
     Sent,
 }
 
-/// Reads the body as far as it may be held.
-pub(super) async fn hold(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refused> {
-    let (length, chunked) = (ctx.form.length, ctx.form.chunked);
-    // Pingora must not look for the body of an upgrade: what comes after its head belongs to the other protocol.
-    let upgrade = !chunked && length.is_none_or(|length| length == 0) && session.is_upgrade_req();
-    if upgrade || session.as_downstream_mut().is_body_empty() {
+/// Reads the body as far as it can be held.
+pub(super) async fn hold<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<(), Refused> {
+    if client.is_body_complete() {
         return Ok(());
     }
+    let length = ctx.form.length;
     let limits = &ctx.snapshot.config.limits;
     if length.is_some_and(|length| length > limits.max_body) {
         return Err(Refusal::BODY_TOO_LARGE.into());
     }
     ctx.bytes = length.unwrap_or(0);
-    // Of an unknown length, more is taken as it comes.
-    let wanted = length.map_or(REPLAYED_BY_PINGORA, |length| usize::try_from(length).unwrap_or(usize::MAX));
-    let memory = match wanted <= ctx.snapshot.config.pool().retry.max_body.max(1) {
-        true => held(ctx, wanted),
-        false => None,
-    };
-    let Some(memory) = memory else {
-        ctx.body = Body::Streamed;
+    // Memory for a body of unknown length is taken as it comes.
+    let wanted = length.map_or(FIRST_RESERVATION, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    let fits = wanted <= ctx.snapshot.config.pool().retry.max_body.max(1);
+    let Some(memory) = fits.then(|| reserve(ctx, wanted)).flatten() else {
+        ctx.body = Body::Streamed { start: BytesMut::new(), _memory: None };
         return Ok(());
     };
-    if ctx.form.expects_continue {
-        session.as_downstream_mut().write_continue_response().await?;
-        session.req_header_mut().remove_header(&header::EXPECT);
+    if let Some(bytes) = length.and_then(|_| client.body_at_hand(wanted)) {
+        ctx.body = Body::Held { bytes, _memory: memory };
+        return Ok(());
     }
-    let mut pace = Pace::new(limits.header_timeout, ctx);
-    ctx.body = match length {
-        Some(length) if wanted > REPLAYED_BY_PINGORA => read_large(session, length, memory, &mut pace).await?,
-        Some(_) => read_small(session, memory, &mut pace).await?,
-        None => read_unknown(session, ctx, memory, &mut pace).await?,
-    };
-    let received = reframe::received(session);
-    if ctx.body.is_complete() {
+    if ctx.form.expects_continue {
+        write_continue(client).await?;
+    }
+    // In a box: most bodies come with their head.
+    ctx.body = Box::pin(read(client, ctx, wanted, memory)).await?;
+    let received = client.body_received();
+    if let Body::Held { .. } = ctx.body {
         ctx.bytes = received;
     }
-    if received > limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
+    if received > ctx.snapshot.config.limits.max_body { Err(Refusal::BODY_TOO_LARGE.into()) } else { Ok(()) }
 }
 
 /// Memory for a body, if the bound of bodies and that of everything have room for it.
-fn held(ctx: &Ctx, bytes: usize) -> Option<Share> {
+fn reserve(ctx: &Ctx, bytes: usize) -> Option<Share> {
     let (gateway, limits) = (ctx.gateway(), &ctx.snapshot.config.limits);
     gateway.bodies.take(bytes, limits.memory_for_retry_bodies).filter(|_| gateway.has_memory(limits))
 }
 
-async fn read_small(session: &mut Session, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
-    session.as_downstream_mut().enable_retry_buffering();
-    while !session.as_downstream_mut().is_body_done() {
-        pace.read(session).await?;
-    }
-    Ok(Body::Buffered { complete: true, _memory: memory })
-}
-
-async fn read_large(session: &mut Session, length: u64, memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let mut bytes = BytesMut::with_capacity(length.min(MOST_AT_ONCE));
-    loop {
-        if length.saturating_sub(bytes.len()) <= REPLAYED_BY_PINGORA {
-            session.as_downstream_mut().enable_retry_buffering();
-        }
-        match pace.read(session).await? {
-            Some(piece) => bytes.extend_from_slice(&piece),
-            None => return Ok(Body::Held { bytes: bytes.freeze(), _memory: memory }),
-        }
-    }
-}
-
-/// A body of unknown length. Over HTTP/1.1 it is read to its end, as far as bodies are held; over HTTP/2, where its
-/// length cannot be declared afterwards, until Pingora's buffer is nearly full.
-async fn read_unknown(session: &mut Session, ctx: &Ctx, mut memory: Share, pace: &mut Pace) -> Result<Body, Refused> {
-    session.as_downstream_mut().enable_retry_buffering();
-    let (gateway, config) = (ctx.gateway(), &ctx.snapshot.config);
-    let limits = &config.limits;
-    let most = if session.is_http2() { UNKNOWN_READ_AHEAD - 1 } else { config.pool().retry.max_body };
-    let most = most.min(usize::try_from(limits.max_body).unwrap_or(usize::MAX));
-    let mut bytes = BytesMut::new();
-    let mut accounted = REPLAYED_BY_PINGORA;
-    loop {
-        let Some(piece) = pace.read(session).await? else { break };
-        bytes.extend_from_slice(&piece);
-        let more = bytes.len().saturating_sub(accounted);
-        accounted += more;
-        let fits = more == 0 || memory.grow(more, limits.memory_for_retry_bodies) && gateway.has_memory(limits);
-        if bytes.len() > most || !fits {
-            break;
-        }
-    }
-    let complete = session.as_downstream_mut().is_body_done();
-    if !session.as_downstream().retry_buffer_truncated() {
-        return Ok(Body::Buffered { complete, _memory: memory });
-    }
-    let bytes = bytes.freeze();
-    if !complete {
-        return Ok(Body::Begun { prefix: Some(bytes), _memory: memory });
-    }
-    reframe::with_length(session, bytes.len()).await?;
-    Ok(Body::Held { bytes, _memory: memory })
-}
-
-/// Puts the held body where Pingora sends its own part of it; counts what is streamed.
-pub(super) fn forward(session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
-    let max = ctx.snapshot.config.limits.max_body;
-    match &mut ctx.body {
-        Body::Held { bytes, .. } if end => *body = Some(bytes.clone()),
-        Body::Begun { prefix, .. } => {
-            if let Some(prefix) = prefix.take() {
-                let mut joined = BytesMut::from(prefix);
-                joined.extend_from_slice(body.as_deref().unwrap_or_default());
-                *body = Some(joined.freeze());
+async fn write_continue<C: Client>(client: &mut C) -> Result<(), Refused> {
+    let mut rest = CONTINUE;
+    poll_fn(|context| {
+        while !rest.is_empty() {
+            match client.poll_write(context, rest) {
+                Poll::Ready(Ok(written)) if written > 0 => rest = &rest[written..],
+                Poll::Ready(_) => return Poll::Ready(Err(Refused::Gone)),
+                Poll::Pending => return Poll::Pending,
             }
         }
-        _ => {}
+        client.poll_flush(context).map_err(|_| Refused::Gone)
+    })
+    .await
+}
+
+async fn read<C: Client>(client: &mut C, ctx: &Ctx, wanted: usize, mut memory: Share) -> Result<Body, Refused> {
+    let (gateway, config) = (ctx.gateway(), &ctx.snapshot.config);
+    let limits = &config.limits;
+    let max = config.pool().retry.max_body.min(usize::try_from(limits.max_body).unwrap_or(usize::MAX));
+    let mut pace = Pace::new(limits.header_timeout, ctx);
+    let mut bytes = BytesMut::with_capacity(wanted.min(MAX_AT_ONCE));
+    let mut reserved = wanted;
+    while pace.read(client, &mut bytes).await? > 0 {
+        let more = bytes.len().saturating_sub(reserved);
+        reserved += more;
+        let fits = more == 0 || memory.grow(more, limits.memory_for_retry_bodies) && gateway.has_memory(limits);
+        if bytes.len() > max || !fits {
+            return Ok(Body::Streamed { start: bytes, _memory: Some(memory) });
+        }
     }
-    if ctx.body.is_complete() {
-        return Ok(());
-    }
-    let received = session.as_downstream().body_bytes_read() as u64;
-    let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
-    match &ctx.attempt {
-        // What the client says keeps the connection of another protocol alive, as what the backend says does.
-        Some(attempt) if session.was_upgraded() => attempt.progress(now),
-        Some(attempt) if end => attempt.sent(now),
-        Some(attempt) => attempt.uploading(Pace::due(grace, ctx.begun, now, received)),
-        None => {}
-    }
-    if received > max && !session.was_upgraded() {
-        return Err(Error::new_down(BODY_TOO_LARGE));
-    }
-    Ok(())
+    Ok(Body::Held { bytes: bytes.freeze(), _memory: memory })
 }
 
 impl Body {
     /// Whether another attempt can send the same bytes again.
-    pub(super) fn replayable(&self, session: &Session) -> bool {
-        match self {
-            Body::Held { .. } => true,
-            Body::Buffered { .. } => !session.as_downstream().retry_buffer_truncated(),
-            Body::Begun { prefix, .. } => prefix.is_some(),
-            Body::Empty | Body::Streamed => session.as_downstream().body_bytes_read() == 0,
-            Body::Sent => false,
-        }
+    pub(super) fn is_replayable(&self) -> bool {
+        !matches!(self, Body::Sent)
     }
 
-    /// Whether all of it was read before a backend was chosen.
-    pub(super) fn is_complete(&self) -> bool {
-        match self {
-            Body::Buffered { complete, .. } => *complete,
-            Body::Held { .. } | Body::Sent => true,
-            Body::Empty | Body::Begun { .. } | Body::Streamed => false,
-        }
-    }
-
-    /// Whether there is nothing more of it to come.
+    /// Whether nothing more of it has to come from the client.
     pub(super) fn is_here(&self) -> bool {
-        self.is_complete() || matches!(self, Body::Empty)
+        !matches!(self, Body::Streamed { .. })
     }
 
-    /// Until when more of it must come.
-    pub(super) fn upload_due(&self, session: &Session, grace: Duration, begun: Millis, now: Millis) -> Option<Millis> {
-        let received = session.as_downstream().body_bytes_read() as u64;
-        self.needs_fresh_connection().then(|| Pace::due(grace, begun, now, received))
-    }
-
-    /// Whether it needs a fresh connection: it could not be sent again if a reused one had died.
-    pub(super) fn needs_fresh_connection(&self) -> bool {
-        !self.is_complete() && !matches!(self, Body::Empty)
+    /// How it is framed for a backend.
+    pub(super) fn framing(&self, declared: Option<u64>) -> BodyFraming {
+        match (self, declared) {
+            (Body::Held { bytes, .. }, _) => BodyFraming::Length(bytes.len() as u64),
+            (Body::Streamed { .. }, None) => BodyFraming::Chunked,
+            (_, Some(length)) => BodyFraming::Length(length),
+            (Body::Empty | Body::Sent, None) => BodyFraming::Absent,
+        }
     }
 }
 
-/// How fast a client must send: a byte within `grace`, and [`LEAST_RATE`] on average after a first `grace`, so that a byte
+/// How fast a client must send: a byte within `grace`, and [`MIN_RATE`] on average after a first `grace`, so that a byte
 /// now and then, which keeps a timeout between two bytes from firing, does not hold memory or a backend for ever.
 struct Pace {
     grace: Duration,
     clock: Clock,
-    begun: Millis,
-    received: u64,
+    started: Millis,
 }
 
 impl Pace {
     fn new(grace: Duration, ctx: &Ctx) -> Pace {
-        Pace { grace, clock: ctx.gateway().clock, begun: ctx.begun, received: 0 }
+        Pace { grace, clock: ctx.gateway().clock, started: ctx.started }
     }
 
-    /// Until when more must come, `received` bytes having come by `now` since `begun`.
-    fn due(grace: Duration, begun: Millis, now: Millis, received: u64) -> Millis {
-        let grace = Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX);
-        let on_average = begun.saturating_add(grace).saturating_add(received.saturating_mul(1000) / LEAST_RATE);
-        on_average.min(now.saturating_add(grace))
-    }
-
-    /// The next piece. Pingora's timeout costs nothing if it is there already, as a small body is with its head.
-    async fn read(&mut self, session: &mut Session) -> Result<Option<Bytes>, Refused> {
+    /// The next piece; its timeout costs nothing if it is there already.
+    async fn read<C: Client>(&mut self, client: &mut C, bytes: &mut BytesMut) -> Result<usize, Refused> {
         let now = self.clock.now();
-        let due = Pace::due(self.grace, self.begun, now, self.received);
-        let read = session.as_downstream_mut().read_request_body();
-        let piece = match timeout(Duration::from_millis(due.saturating_sub(now)), read).await {
-            Ok(piece) => piece.map_err(Error::into_down)?,
-            Err(_) => return Err(Refusal::SLOW_BODY.into()),
-        };
-        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        Ok(piece)
+        let due = upload_due(self.grace, self.started, now, client.body_received());
+        let read = poll_fn(|context: &mut Context<'_>| client.poll_body(context, bytes));
+        match timeout(Duration::from_millis(due.saturating_sub(now)), read).await {
+            Ok(read) => read.map_err(Refused::from),
+            Err(_) => Err(Refusal::SLOW_BODY.into()),
+        }
     }
 }
 
-/// More than `limits.max_body` came of a body whose length was not declared.
-pub(super) const BODY_TOO_LARGE: ErrorType = ErrorType::new("body too large");
-/// `BODY_BUF_LIMIT` of Pingora 0.9.1.
-const REPLAYED_BY_PINGORA: usize = 64 * 1024;
-/// Leaves room for one HTTP/2 frame (16 KiB) in Pingora's buffer.
-const UNKNOWN_READ_AHEAD: usize = 48 * 1024;
-/// A declared length is only a promise: no more than this is set aside before anything came.
-const MOST_AT_ONCE: usize = 1024 * 1024;
-/// Bytes a second; Apache's mod_reqtimeout asks for 500.
-const LEAST_RATE: u64 = 1024;
+/// Until when more of a body must come, of which `received` bytes have come by `now` since `started`.
+pub(super) fn upload_due(grace: Duration, started: Millis, now: Millis, received: u64) -> Millis {
+    let grace = Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX);
+    let on_average = started.saturating_add(grace).saturating_add(received.saturating_mul(1000) / MIN_RATE);
+    on_average.min(now.saturating_add(grace))
+}
+
+impl From<BodyError> for Refused {
+    fn from(error: BodyError) -> Refused {
+        match error {
+            BodyError::Gone => Refused::Gone,
+            BodyError::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Bytes that are reserved for a body of unknown length.
+const FIRST_RESERVATION: usize = 64 << 10;
+/// A declared length is only a promise: no more than this is allocated before anything came.
+const MAX_AT_ONCE: usize = 1 << 20;
+/// Bytes a second; Apache's mod_reqtimeout has 500.
+const MIN_RATE: u64 = 1024;

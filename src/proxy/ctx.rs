@@ -1,29 +1,31 @@
-//! What is known of one request while it is under way.
+//! What is known of one request while it is in flight.
 
 use std::sync::Arc;
 
-use http::StatusCode;
-
 use super::access::Asker;
 use super::body::Body;
-use super::connections::Busy;
+use super::client::Connection;
 use super::form::Form;
-use super::http2::Streams;
+use super::head::Head;
 use super::record::Record;
 use crate::core::usage::Tail;
 use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
 use crate::gateway::Gateway;
 use crate::gauge::Share;
-use crate::link::{Attempt, Cut, Link, Seat};
+use crate::link::{Cut, Link, Seat};
 use crate::snapshot::Snapshot;
 
 /// One request.
-pub struct Ctx {
-    /// The snapshot it began with, and keeps.
+pub(super) struct Ctx {
+    /// The snapshot it started with, and keeps.
     pub(super) snapshot: Arc<Snapshot>,
+    /// The connection it came on.
+    pub(super) connection: Arc<Connection>,
     /// What its head says.
     pub(super) form: Form,
-    /// Who asks.
+    /// Its head, ready for backends.
+    pub(super) head: Head,
+    /// Who sent it.
     pub(super) asker: Asker,
     /// Its session, if it has one.
     pub(super) key: Option<SessionKey>,
@@ -39,40 +41,39 @@ pub struct Ctx {
     pub(super) waited: bool,
     /// Whether the response is a stream of events, whose first bytes are the first token.
     pub(super) streams: bool,
-    /// Whether its session is away from home, on a backend that has begun to answer it.
+    /// Whether its session is away from home, at a backend that has started to answer it.
     pub(super) landed: bool,
-    /// A member that is to be tried again at once, on a fresh connection.
-    pub(super) again: Option<usize>,
     /// What the last backend answered, if that made another attempt necessary.
     pub(super) turned_away: Option<TurnedAway>,
     /// Why the last attempt was cut, if it was.
     pub(super) cut: Option<Cut>,
-    /// The end of the response, if it may have usage figures.
+    /// The end of the response, if it can have usage figures.
     pub(super) tail: Option<Tail>,
-    /// When it began.
-    pub(super) begun: Millis,
+    /// When it started.
+    pub(super) started: Millis,
     /// Everything that is counted, when this drops.
     pub(super) record: Record,
-    pub(super) attempt: Option<Attempt>,
+    /// Its place at the backend.
     pub(super) seat: Option<Seat>,
     _serving: Option<Share>,
-    /// That it was refused for want of room.
+    /// That it was refused for lack of room.
     pub(super) refused: Option<Share>,
-    pub(super) busy: Busy,
 }
 
-/// A backend said: not now.
+/// An answer of a backend that means "not now".
 #[derive(Clone, Debug)]
 pub(super) struct TurnedAway {
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<http::HeaderValue>,
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Vec<u8>>,
 }
 
 impl Ctx {
-    pub(super) fn new(gateway: &Arc<Gateway>) -> Ctx {
+    pub(super) fn new(gateway: &Arc<Gateway>, connection: &Arc<Connection>) -> Ctx {
         let snapshot = gateway.snapshot.load_full();
         Ctx {
+            connection: Arc::clone(connection),
             form: Form::default(),
+            head: Head::default(),
             asker: Asker::default(),
             key: None,
             bytes: 0,
@@ -82,17 +83,14 @@ impl Ctx {
             waited: false,
             streams: false,
             landed: false,
-            again: None,
             turned_away: None,
             cut: None,
             tail: None,
-            begun: gateway.clock.now(),
-            record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot), Streams::of_this()),
-            attempt: None,
+            started: gateway.clock.now(),
+            record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot), connection.streams.clone()),
             seat: None,
             _serving: gateway.requests.take(1, usize::MAX),
             refused: None,
-            busy: Busy::default(),
             snapshot,
         }
     }
@@ -110,7 +108,7 @@ impl Ctx {
         Ask { key: self.key, bytes: self.bytes, patience }
     }
 
-    /// Asks the pool where to go.
+    /// Selects a backend.
     pub(super) fn select(&self, patience: Patience) -> Verdict {
         self.snapshot.pool.select(&self.ask(patience), &self.tried, self.now())
     }
@@ -118,11 +116,5 @@ impl Ctx {
     /// The link to the backend where the request is now.
     pub(super) fn link(&self) -> Option<&Arc<Link>> {
         self.snapshot.links.get(self.selection?.member)
-    }
-
-    /// The request is no longer at its backend.
-    pub(super) fn leave(&mut self) {
-        self.cut = self.attempt.take().and_then(|attempt| attempt.cut());
-        self.seat = None;
     }
 }

@@ -1,32 +1,41 @@
-//! The form of a request's head: what Pingora lets pass, and two servers might read in two ways.
+//! The form of a request's head: what Pingora lets pass, and two servers could read in different ways.
 
-use http::{Method, Version, header};
-use pingora::Result;
+use http::{HeaderName, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::http::authority::{RawTargetAuthority, is_http_family_scheme, raw_target_authority};
-use pingora::proxy::Session;
 
 use super::access;
 use super::refusal::Refusal;
+use crate::http1::is_token;
 
-/// What a head says, of which more than one step wants to know. All headers are read once: looking one up costs as much
-/// as passing five.
+/// What a head says that more than one step needs. All headers are read once: to look one up costs as much as to pass
+/// five.
 #[derive(Default)]
 pub(super) struct Form {
+    /// Whether the head was read and is valid.
+    pub(super) is_valid: bool,
     /// The declared length of the body, in bytes.
     pub(super) length: Option<u64>,
     /// Whether the body comes in chunks.
     pub(super) chunked: bool,
-    /// Whether the client waits for a word before it sends the body (RFC 9110, section 10.1.1).
+    /// Whether the client waits for an interim response before it sends the body (RFC 9110, section 10.1.1).
     pub(super) expects_continue: bool,
-    /// Whether there is a header that is meant for us alone, and Pingora has something to strip.
-    pub(super) hop_by_hop: bool,
-    /// Whether somebody before us has said whom he forwards, and how.
+    /// Whether the method is HEAD, whose response has no body.
+    pub(super) is_head: bool,
+    /// Whether the client keeps its connection after the response.
+    pub(super) keeps: bool,
+    /// Whether the client asks for a WebSocket.
+    pub(super) upgrades: bool,
+    /// Whether there is a header about where the request comes from.
     pub(super) forwarded: bool,
-    /// Whether the client shows who it is.
+    /// Whether there is a header with an API key.
     pub(super) credentials: bool,
-    /// Whether the client named the request.
+    /// Whether the client sent a request id.
     pub(super) request_id: bool,
+    /// Whether there is a `Connection` header.
+    pub(super) has_connection: bool,
+    /// The headers that `Connection` names: they are for this connection only.
+    pub(super) nominated: Vec<HeaderName>,
     bytes: usize,
     lengths: u32,
     codings: u32,
@@ -34,12 +43,20 @@ pub(super) struct Form {
     bad_host: bool,
     bad_value: bool,
     bad_framing: bool,
+    bad_nomination: bool,
+    close: bool,
+    keep_alive: bool,
+    wants_upgrade: bool,
+    wants_websocket: bool,
 }
 
-/// Reads a head of at most `max` bytes; refuses one that is not what every server would read in the same way.
-pub(super) fn read(session: &Session, max: usize) -> Result<Form, Refusal> {
-    let head = session.req_header();
-    let form = Form::of(head);
+/// Reads a head of at most `max` bytes; refuses one that not every server would read in the same way. `raw` is the head
+/// as it came over HTTP/1.
+pub(super) fn read(head: &RequestHeader, raw: Option<&[u8]>, max: usize) -> Result<Form, Refusal> {
+    let mut form = Form::of(head);
+    if head.method == Method::CONNECT {
+        return Err(Refusal::NO_CONNECT);
+    }
     if form.bytes > max {
         return Err(Refusal::HEAD_TOO_LARGE);
     }
@@ -55,15 +72,23 @@ pub(super) fn read(session: &Session, max: usize) -> Result<Form, Refusal> {
     if form.bad_value {
         return Err(Refusal::BAD_HEADER);
     }
-    if form.bad_framing || form.lengths > 1 || form.codings > 1 || form.chunked && is_framed_twice(session) {
+    if form.bad_nomination {
+        return Err(Refusal::BAD_CONNECTION);
+    }
+    if form.bad_framing || form.lengths > 1 || form.codings > 1 || form.chunked && raw.is_some_and(is_framed_twice) {
         return Err(Refusal::BAD_FRAMING);
     }
+    form.is_valid = true;
     Ok(form)
 }
 
 impl Form {
     fn of(head: &RequestHeader) -> Form {
-        let mut form = Form { bytes: head.method.as_str().len() + head.raw_path().len(), ..Form::default() };
+        let mut form = Form {
+            bytes: head.method.as_str().len() + head.raw_path().len(),
+            is_head: head.method == Method::HEAD,
+            ..Form::default()
+        };
         for (name, value) in &head.headers {
             let value = value.as_bytes();
             form.bytes += name.as_str().len() + value.len() + 4;
@@ -73,58 +98,78 @@ impl Form {
                     form.has_host = true;
                     form.bad_host |= !value.iter().copied().all(is_host);
                 }
-                header::CONTENT_LENGTH => form.declares_length(value),
-                header::TRANSFER_ENCODING => form.declares_coding(value),
+                header::CONTENT_LENGTH => form.note_length(value),
+                header::TRANSFER_ENCODING => form.note_coding(value),
+                header::CONNECTION => form.note_connection(value),
                 header::EXPECT => form.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
-                header::CONNECTION | header::UPGRADE | header::TE | header::TRAILER => form.hop_by_hop = true,
+                header::UPGRADE => form.wants_websocket |= value.eq_ignore_ascii_case(b"websocket"),
                 header::AUTHORIZATION => form.credentials = true,
-                header::PROXY_AUTHENTICATE | header::PROXY_AUTHORIZATION => form.hop_by_hop = true,
                 _ => match name.as_str() {
-                    "keep-alive" | "proxy-connection" | "http2-settings" => form.hop_by_hop = true,
                     "x-request-id" => form.request_id = true,
                     "x-api-key" => form.credentials = true,
                     other => form.forwarded |= access::tells_of_client(other),
                 },
             }
         }
+        let is_http11 = head.version == Version::HTTP_11;
+        form.keeps = if is_http11 { !form.close } else { form.keep_alive && !form.close };
+        form.upgrades = is_http11 && form.wants_upgrade && form.wants_websocket;
+        form.expects_continue &= is_http11;
         form
     }
 
     /// One length, in digits. Pingora has refused lengths that differ; it takes those that agree, such as `5, 5`, and
     /// passes them on as they are.
-    fn declares_length(&mut self, value: &[u8]) {
+    fn note_length(&mut self, value: &[u8]) {
         self.lengths += 1;
         self.bad_framing |= !value.iter().all(u8::is_ascii_digit);
         self.length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
     }
 
-    /// Chunks, and nothing else: Pingora takes off every coding but passes on the body.
-    fn declares_coding(&mut self, value: &[u8]) {
+    /// Chunks, and nothing else: other codings would change the body.
+    fn note_coding(&mut self, value: &[u8]) {
         self.codings += 1;
         self.bad_framing |= !value.eq_ignore_ascii_case(b"chunked");
         self.chunked = true;
-        self.hop_by_hop = true;
+    }
+
+    /// Options of the connection, and names of headers that are for it alone. A client must not name headers that tell the
+    /// backend where the request comes from.
+    fn note_connection(&mut self, value: &[u8]) {
+        self.has_connection = true;
+        for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty()) {
+            match token {
+                _ if token.eq_ignore_ascii_case(b"close") => self.close = true,
+                _ if token.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                _ if token.eq_ignore_ascii_case(b"upgrade") => self.wants_upgrade = true,
+                _ => match HeaderName::from_bytes(token).ok().filter(|_| token.iter().all(|byte| is_token(*byte))) {
+                    Some(name) => {
+                        self.bad_nomination |= PROTECTED.contains(&name.as_str());
+                        self.nominated.push(name);
+                    }
+                    None => self.bad_nomination = true,
+                },
+            }
+            self.bad_nomination |= self.nominated.len() >= MAX_NOMINATIONS;
+        }
     }
 }
 
 /// Whether a head with a coding declares a length, too. Pingora drops the length and goes by the coding, as RFC 9112,
 /// section 6.3 allows; a proxy in front of us may have gone by the length.
-fn is_framed_twice(session: &Session) -> bool {
-    let raw = session.as_downstream().as_http1().map(|session| session.get_headers_raw_bytes());
-    raw.is_some_and(|raw| raw.split(|byte| *byte == b'\n').any(is_length))
-}
-
-fn is_length(line: &[u8]) -> bool {
+fn is_framed_twice(raw: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length";
-    line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+    let is_length = |line: &[u8]| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME));
+    raw.split(|byte| *byte == b'\n').any(is_length)
 }
 
-/// Turns a target in absolute form into the origin form that servers expect (RFC 9112, section 3.2).
-pub(super) fn to_origin_form(head: &mut RequestHeader) -> Result<()> {
-    let target = raw_target_authority(head.raw_path());
-    let RawTargetAuthority::Absolute { path_and_query: path, .. } = target else { return Ok(()) };
-    let path = if path.starts_with(b"/") { path.to_vec() } else { [b"/", path].concat() };
-    head.set_raw_path(&path)
+/// The target in the origin form that servers expect (RFC 9112, section 3.2), in two parts.
+pub(super) fn origin_form(target: &[u8]) -> [&[u8]; 2] {
+    match raw_target_authority(target) {
+        RawTargetAuthority::Absolute { path_and_query: path, .. } if path.starts_with(b"/") => [path, b""],
+        RawTargetAuthority::Absolute { path_and_query: path, .. } => [b"/", path],
+        _ => [target, b""],
+    }
 }
 
 /// Origin form, absolute form, or the asterisk of OPTIONS. A target without its slash is what is left of a request
@@ -144,13 +189,14 @@ fn is_host(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(&b)
 }
 
+/// Headers that `Connection` must not name.
+const PROTECTED: [&str; 4] = ["host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+/// Envoy and Pingora have the same bound.
+const MAX_NOMINATIONS: usize = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn head(target: &str) -> RequestHeader {
-        RequestHeader::build(Method::GET, target.as_bytes(), None).unwrap()
-    }
 
     #[test]
     fn absolute_form_becomes_origin_form() {
@@ -162,9 +208,7 @@ mod tests {
             ("/b?http://a/c", "/b?http://a/c"),
             ("*", "*"),
         ] {
-            let mut head = head(target);
-            to_origin_form(&mut head).unwrap();
-            assert_eq!(head.raw_path(), path.as_bytes(), "{target}");
+            assert_eq!(origin_form(target.as_bytes()).concat(), path.as_bytes(), "{target}");
         }
     }
 }

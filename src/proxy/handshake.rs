@@ -1,24 +1,49 @@
-//! How a connection begins: with a TLS handshake, or without; and which HTTP it speaks.
+//! How a connection starts: with a TLS handshake, or without one; and which HTTP it speaks.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::BytesMut;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Ssl, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::limits::GLANCE;
+use super::connections::GLANCE;
+use super::scratch;
 use crate::certificates::Meeting;
+use crate::gateway::ClientConnection;
 
-/// The connection as its requests come, and whether they come over HTTP/2. `None`: it is over.
-pub(super) async fn begin(stream: Stream, meeting: Meeting) -> Option<(Stream, bool)> {
+/// A connection whose version of HTTP is known.
+pub(super) enum Opened {
+    /// HTTP/1.1, and what came already.
+    Http1(Stream, BytesMut),
+    /// HTTP/2.
+    Http2(Stream),
+}
+
+/// Opens a connection, unless it takes longer than the entry allows. `None`: it is over.
+pub(super) async fn open(stream: Stream, meeting: Meeting, entry: &ClientConnection) -> Option<Opened> {
     let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
     match meeting {
-        Meeting::Plain => peek(tcp).await,
-        Meeting::Tls(acceptor) => tls(tcp, &acceptor).await,
+        Meeting::Plain => until_closed(entry, peek(tcp)).await,
+        // In a box: a handshake needs much more room than what follows it.
+        Meeting::Tls(acceptor) => Box::pin(until_closed(entry, tls(tcp, &acceptor))).await,
     }
 }
 
-/// Over TLS, the client says in the handshake what it speaks (ALPN); who says nothing speaks HTTP/1.1.
-async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<(Stream, bool)> {
+async fn until_closed(entry: &ClientConnection, opening: impl Future<Output = Option<Opened>>) -> Option<Opened> {
+    let mut opening = pin!(opening);
+    poll_fn(|context| match opening.as_mut().poll(context) {
+        Poll::Pending => entry.poll_closed(context).map(|()| None),
+        ready => ready,
+    })
+    .await
+}
+
+/// Over TLS, the client says in the handshake what it speaks (ALPN); without ALPN it is HTTP/1.1.
+async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<Opened> {
     let mut first = [0];
     if tcp.read(&mut first).await.ok()? == 0 {
         return None;
@@ -29,10 +54,8 @@ async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<(Stream, bo
     }
     tcp.rewind(&first);
     match acceptor.tls_handshake(*tcp).await {
-        Ok(stream) => {
-            let http2 = stream.selected_alpn_proto() == Some(ALPN::H2);
-            Some((Box::new(stream), http2))
-        }
+        Ok(stream) if stream.selected_alpn_proto() == Some(ALPN::H2) => Some(Opened::Http2(Box::new(stream))),
+        Ok(stream) => Some(Opened::Http1(Box::new(stream), BytesMut::new())),
         Err(error) => {
             tracing::debug!(%error, "TLS handshake failed");
             None
@@ -40,28 +63,39 @@ async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<(Stream, bo
     }
 }
 
-/// Says to a client that speaks plain HTTP what is wrong. What it has sent is read first: a connection that is closed
-/// with bytes unread is reset, and a reset may overtake the answer.
+/// Answers a client that speaks plain HTTP. What it has sent is read first: a connection that is closed with bytes unread
+/// is reset, and a reset can overtake the answer.
 async fn not_tls(mut tcp: Box<TcpStream>) {
     let _ = tokio::time::timeout(GLANCE, tcp.read(&mut [0; 4096])).await;
-    // An error says that nobody wants to know.
+    // An error means that the client has left.
     let _ = tcp.write_all(NOT_TLS).await;
     let _ = tcp.shutdown().await;
 }
 
-/// Whether the client speaks HTTP/2 without being asked (RFC 9113, section 3.3). Pingora's own look waits for 24 bytes,
-/// which a short HTTP/1.0 request never sends; this one stops at the first byte that differs.
-async fn peek(mut tcp: Box<TcpStream>) -> Option<(Stream, bool)> {
-    let mut seen = [0; PREFACE.len()];
-    let mut len = 0;
-    while len < seen.len() && seen[..len] == PREFACE[..len] {
-        match tcp.read(&mut seen[len..]).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) => len += n,
+/// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge (RFC 9113, section 3.3). Pingora's own
+/// look waits for 24 bytes, which a short HTTP/1.0 request never sends; this one stops at the first byte that differs.
+async fn peek(mut tcp: Box<TcpStream>) -> Option<Opened> {
+    let mut seen = BytesMut::new();
+    poll_fn(|context| {
+        while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
+            let read = scratch::poll_read(&mut *tcp, context, |_, bytes| {
+                seen.extend_from_slice(bytes);
+                bytes.len()
+            });
+            match read {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
         }
+        Poll::Ready(Some(()))
+    })
+    .await?;
+    if seen.starts_with(PREFACE) {
+        tcp.rewind(&seen);
+        return Some(Opened::Http2(tcp));
     }
-    tcp.rewind(&seen[..len]);
-    Some((tcp, seen == *PREFACE))
+    Some(Opened::Http1(tcp, seen))
 }
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

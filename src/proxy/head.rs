@@ -1,122 +1,205 @@
-//! The request's head: what is refused, and whose session it is.
+//! The request's head: what is refused, whose session it is, and what backends get of it.
 
 use http::{HeaderValue, Version, header};
-use pingora::http::RequestHeader;
-use pingora::proxy::Session;
-use pingora::{ErrorType, OrErr, Result};
+use pingora::Result;
+use pingora::http::{HeaderNameVariant, RequestHeader};
 
 use super::access::{self, Asker};
-use super::connections;
+use super::client::Connection;
 use super::ctx::Ctx;
+use super::form::{self, Form};
 use super::refusal::Refused;
-use super::{form, limits};
 use crate::core::SessionKey;
 use crate::core::session::Invalid;
+use crate::http1::is_hop_by_hop;
+use crate::link::Link;
 use crate::snapshot::Snapshot;
 
-/// Refuses what no backend should see; finds the session of what may pass.
-pub(super) fn accept(session: &mut Session, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
-    ctx.record.request(session);
-    ctx.asker = Asker::of(session, ctx);
+/// A request's head as backends get it, written once. Only what differs between backends is added for each attempt.
+#[derive(Default)]
+pub(super) struct Head {
+    /// The request line and the headers that every backend gets.
+    common: Vec<u8>,
+    /// The client's API keys, for backends without a key of their own.
+    credentials: Vec<u8>,
+    has_host: bool,
+}
+
+/// How the body of a request is framed for a backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BodyFraming {
+    /// There is no body.
+    Absent,
+    /// It has this length.
+    Length(u64),
+    /// It is sent in chunks.
+    Chunked,
+}
+
+/// Refuses what no backend must get; prepares what they get otherwise. `raw` is the head as it came over HTTP/1.
+pub(super) fn accept(head: &RequestHeader, raw: Option<&[u8]>, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
+    ctx.record.request(head);
+    ctx.asker = Asker::of(head, &ctx.connection, &ctx.snapshot);
     ctx.record.client(ctx.asker.address);
-    let max_header_bytes = ctx.snapshot.config.limits.max_header_bytes;
-    // A client that stops reading stops the reading from the backend, too. Over HTTP/1.1 the sweep notices and the
-    // connection ends (`connections.rs`); over HTTP/2 there may be others on it, so each write has a limit.
-    if session.is_http2() {
-        session.set_write_timeout(ctx.snapshot.config.pool().timeouts.idle);
-    }
-    ctx.form = form::read(session, max_header_bytes)?;
-    limits::admit(ctx)?;
-    access::admit(session, ctx)?;
-    ctx.key = session_key(session, &ctx.snapshot);
+    ctx.form = form::read(head, raw, ctx.snapshot.config.limits.max_header_bytes)?;
+    access::check_room(ctx)?;
+    access::check_key(head, ctx)?;
+    ctx.key = session_key(head, &ctx.snapshot);
     ctx.record.session(ctx.key);
-    ctx.snapshot.budget.request(ctx.begun);
+    ctx.snapshot.budget.request(ctx.started);
+    ctx.head = Head::new(head, ctx).map_err(Refused::from)?;
     Ok(())
 }
 
-/// Adds what every backend is told besides what the client said.
-pub(super) fn add_headers(session: &Session, upstream: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-    if ctx.form.forwarded && !ctx.asker.trusted {
-        forget_forwarded(upstream);
+impl Head {
+    fn new(head: &RequestHeader, ctx: &mut Ctx) -> Result<Head> {
+        let mut new = Head { common: Vec::with_capacity(ROOM), ..Head::default() };
+        let [path, query] = form::origin_form(head.raw_path());
+        for part in [head.method.as_str().as_bytes(), b" ", path, query, b" HTTP/1.1\r\n"] {
+            new.common.extend_from_slice(part);
+        }
+        if head.version == Version::HTTP_2
+            && let Some(authority) = head.uri.authority()
+        {
+            write_field(&mut new.common, b"Host", authority.as_str().as_bytes());
+            new.has_host = true;
+        }
+        let filter = Filter { form: &ctx.form, trusted: ctx.asker.trusted, skips_host: new.has_host };
+        head.map(|name, value| {
+            let name = name_of(&name);
+            match filter.place(name) {
+                Place::Nowhere => {}
+                Place::Credentials => write_field(&mut new.credentials, name, value.as_bytes()),
+                Place::Common => write_field(&mut new.common, name, value.as_bytes()),
+            }
+            Ok(())
+        })?;
+        new.has_host |= head.headers.contains_key(header::HOST);
+        if ctx.asker.admitted.is_some() {
+            // It was meant for the gateway.
+            new.credentials.clear();
+        }
+        if ctx.form.upgrades {
+            new.common.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        }
+        new.add_origin(head, &ctx.form, &ctx.asker, &ctx.connection);
+        if !ctx.form.request_id {
+            write_field(&mut new.common, b"X-Request-Id", ctx.record.made_up_id().as_bytes());
+        }
+        Ok(new)
     }
-    if let Some(client) = connections::client(session, &ctx.busy) {
-        let chain = if ctx.form.forwarded { forwarded_for(upstream, client)? } else { client };
-        upstream.insert_header("X-Forwarded-For", chain)?;
+
+    /// Adds where the request comes from. What is there already was sent by a trusted proxy.
+    fn add_origin(&mut self, head: &RequestHeader, form: &Form, asker: &Asker, connection: &Connection) {
+        let keeps = |name: &str| form.forwarded && asker.trusted && head.headers.contains_key(name);
+        let peer = connection.peer_text.as_bytes();
+        if form.forwarded && asker.trusted {
+            let chain = head.headers.get_all(access::FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+            let chain: Vec<&[u8]> = chain.chain([peer]).collect();
+            write_field(&mut self.common, b"X-Forwarded-For", &chain.join(&b", "[..]));
+        } else {
+            write_field(&mut self.common, b"X-Forwarded-For", peer);
+        }
+        if !keeps("x-forwarded-proto") {
+            let scheme = if connection.is_tls { &b"https"[..] } else { b"http" };
+            write_field(&mut self.common, b"X-Forwarded-Proto", scheme);
+        }
+        if let Some(host) = host(head).filter(|_| !keeps("x-forwarded-host")) {
+            write_field(&mut self.common, b"X-Forwarded-Host", host);
+        }
     }
-    // What is still there, a trusted proxy has said.
-    if !ctx.form.forwarded || !upstream.headers.contains_key("x-forwarded-proto") {
-        upstream.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme(session)))?;
+
+    /// The head for one backend, with its end.
+    pub(super) fn write(&self, link: &Link, framing: BodyFraming, expects_continue: bool) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.common.len() + self.credentials.len() + ROOM_FOR_ATTEMPT);
+        out.extend_from_slice(&self.common);
+        if !self.has_host {
+            // HTTP/1.0 and HTTP/2 can do without a host; HTTP/1.1, which the backend gets, can't.
+            write_field(&mut out, b"Host", link.address.origin().authority().as_bytes());
+        }
+        match &*link.authorization.load() {
+            Some(own) => write_field(&mut out, b"Authorization", own.as_bytes()),
+            None => out.extend_from_slice(&self.credentials),
+        }
+        match framing {
+            BodyFraming::Absent => {}
+            BodyFraming::Length(length) => {
+                let mut digits = itoa::Buffer::new();
+                write_field(&mut out, b"Content-Length", digits.format(length).as_bytes());
+            }
+            BodyFraming::Chunked => write_field(&mut out, b"Transfer-Encoding", b"chunked"),
+        }
+        if expects_continue {
+            write_field(&mut out, b"Expect", b"100-continue");
+        }
+        out.extend_from_slice(b"\r\n");
+        out
     }
-    match host(session.req_header()) {
-        Some(_) if ctx.form.forwarded && upstream.headers.contains_key("x-forwarded-host") => {}
-        Some(host) => upstream.insert_header("X-Forwarded-Host", host)?,
-        None => add_host(upstream, ctx)?,
-    }
-    add_credentials(upstream, ctx)?;
-    if !ctx.form.request_id {
-        upstream.insert_header("X-Request-Id", ctx.record.made_up_id())?;
-    }
-    Ok(())
 }
 
-/// Anybody can say who he is and how he came.
-fn forget_forwarded(upstream: &mut RequestHeader) {
-    let told = upstream.headers.keys().filter(|name| access::tells_of_client(name.as_str()));
-    for name in told.cloned().collect::<Vec<_>>() {
-        upstream.remove_header(&name);
+/// Decides which headers of a client go to backends.
+struct Filter<'a> {
+    form: &'a Form,
+    trusted: bool,
+    skips_host: bool,
+}
+
+enum Place {
+    Nowhere,
+    Credentials,
+    Common,
+}
+
+impl Filter<'_> {
+    fn place(&self, name: &[u8]) -> Place {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let dropped = match name.len() {
+            4 => self.skips_host && is("host"),
+            6 => self.form.expects_continue && is("expect"),
+            7 => is("trailer"),
+            14 => is("content-length"),
+            15 => is("x-forwarded-for"),
+            _ => false,
+        };
+        let untrusted = || self.form.forwarded && !self.trusted && tells_of_client(name);
+        let nominated = || self.form.nominated.iter().any(|other| is(other.as_str()));
+        if dropped || is_hop_by_hop(name) || untrusted() || nominated() {
+            return Place::Nowhere;
+        }
+        let is_key = self.form.credentials && (is("authorization") || is("x-api-key"));
+        if is_key { Place::Credentials } else { Place::Common }
     }
 }
 
-/// Keys that were meant for the gateway end here; a backend that wants one gets its own.
-fn add_credentials(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-    let own = ctx.link().and_then(|link| link.authorization.load_full());
-    if ctx.form.credentials && (own.is_some() || ctx.asker.admitted.is_some()) {
-        upstream.remove_header(&header::AUTHORIZATION);
-        upstream.remove_header(&access::API_KEY);
-    }
-    match own {
-        Some(own) => upstream.insert_header("Authorization", own.as_ref()),
-        None => Ok(()),
+fn tells_of_client(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|name| access::tells_of_client(&name.to_ascii_lowercase()))
+}
+
+fn name_of<'a>(name: &'a HeaderNameVariant<'a>) -> &'a [u8] {
+    match name {
+        HeaderNameVariant::Case(name) => name.as_slice(),
+        HeaderNameVariant::Titled(name) => name.as_bytes(),
     }
 }
 
-/// How the client came.
-fn scheme(session: &Session) -> &'static str {
-    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-    if tls { "https" } else { "http" }
+/// Adds a field to a head.
+pub(super) fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 /// The host that the client asked for, if it named one.
-fn host(head: &RequestHeader) -> Option<HeaderValue> {
-    let authority = match head.version {
-        Version::HTTP_2 => head.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok()),
-        _ => None,
-    };
-    authority.or_else(|| head.headers.get(header::HOST).cloned())
-}
-
-/// HTTP/1.0 and HTTP/2 may do without a host; HTTP/1.1, which the backend gets, may not.
-fn add_host(upstream: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
-    match ctx.link() {
-        Some(link) if !upstream.headers.contains_key(header::HOST) => {
-            upstream.insert_header(header::HOST, link.address.origin().authority())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The proxies that a request came through, and who asked us.
-fn forwarded_for(head: &RequestHeader, client: HeaderValue) -> Result<HeaderValue> {
-    let before = head.headers.get_all(access::FORWARDED_FOR).iter();
-    let chain: Vec<&[u8]> = before.chain([&client]).map(HeaderValue::as_bytes).collect();
-    HeaderValue::from_bytes(&chain.join(&b", "[..])).or_err(ErrorType::InvalidHTTPHeader, "X-Forwarded-For")
+fn host(head: &RequestHeader) -> Option<&[u8]> {
+    let authority = head.uri.authority().filter(|_| head.version == Version::HTTP_2);
+    authority.map(|host| host.as_str().as_bytes()).or_else(|| head.headers.get(header::HOST).map(HeaderValue::as_bytes))
 }
 
 /// The session in the first of the configured headers that has one; counts where it came from.
-fn session_key(session: &Session, snapshot: &Snapshot) -> Option<SessionKey> {
+fn session_key(head: &RequestHeader, snapshot: &Snapshot) -> Option<SessionKey> {
     let (affinity, metrics) = (&snapshot.config.affinity, &snapshot.metrics);
-    let sent = &session.req_header().headers;
-    let values = affinity.headers.iter().map(|header| sent.get_all(&header.name).iter().map(HeaderValue::as_bytes));
+    let values =
+        affinity.headers.iter().map(|header| head.headers.get_all(&header.name).iter().map(HeaderValue::as_bytes));
     match SessionKey::find(values, affinity.max_length, snapshot.pool.settings().seed) {
         Ok(Some((index, key))) => {
             metrics.session_header(index);
@@ -127,3 +210,7 @@ fn session_key(session: &Session, snapshot: &Snapshot) -> Option<SessionKey> {
     }
     None
 }
+
+/// Bytes for the head of most requests.
+const ROOM: usize = 768;
+const ROOM_FOR_ATTEMPT: usize = 64;

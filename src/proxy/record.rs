@@ -1,6 +1,6 @@
 //! What is counted and logged of one request, whatever way it ends.
 //!
-//! Pingora's `logging` is not called for a request whose task is dropped, so the counting is done when this drops.
+//! The task of a request can be dropped at any time, so the counting is done when this drops.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -10,11 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use http::HeaderValue;
-use pingora::proxy::Session;
-use pingora::{Error, ErrorSource};
+use pingora::http::RequestHeader;
 
 use super::http2::Streams;
-use super::reframe;
 use crate::access_log::Line;
 use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
@@ -96,8 +94,7 @@ impl Record {
     }
 
     /// The head of the request is there.
-    pub(super) fn request(&mut self, session: &Session) {
-        let head = session.req_header();
+    pub(super) fn request(&mut self, head: &RequestHeader) {
         self.chat = is_chat(&head.method, head.uri.path());
         if let Some(log) = &mut self.log {
             head.method.as_str().clone_into(&mut log.method);
@@ -160,6 +157,11 @@ impl Record {
         }
     }
 
+    /// A response whose body is yet to come.
+    pub(super) fn start_body(&mut self) {
+        self.bytes_out = 0;
+    }
+
     pub(super) fn bytes_out(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
     }
@@ -179,20 +181,27 @@ impl Record {
         }
     }
 
-    /// The request failed.
-    pub(super) fn error(&mut self, e: &Error, cut: Option<Cut>) {
-        self.client_left = *e.esource() == ErrorSource::Downstream;
-        let text = e.to_string();
-        if !self.client_left && self.phase == Phase::Streaming {
-            let backend = self.backend();
-            tracing::warn!(backend, error = %text, "stream broken");
-            // What we cut ourselves because of its client says nothing about the backend.
-            if let Some(selection) = self.selection.filter(|_| matches!(cut, None | Some(Cut::Idle))) {
-                self.snapshot.links[selection.member].note_error(format!("mid-stream: {}", e.root_etype().as_str()));
-            }
+    /// The client has left.
+    pub(super) fn client_left(&mut self) {
+        self.client_left = true;
+        self.error("the client left".to_owned());
+    }
+
+    /// The response had started, and did not come to its end.
+    pub(super) fn broken(&mut self, why: &str, cut: Option<Cut>) {
+        let backend = self.backend();
+        tracing::warn!(backend, error = %why, "stream broken");
+        // What we cut ourselves because of its client says nothing about the backend.
+        if let Some(selection) = self.selection.filter(|_| matches!(cut, None | Some(Cut::Idle))) {
+            self.snapshot.links[selection.member].note_error(format!("mid-stream: {why}"));
         }
+        self.error(why.to_owned());
+    }
+
+    /// What went wrong, for the access log.
+    pub(super) fn error(&mut self, why: String) {
         if let Some(log) = &mut self.log {
-            log.error = Some(text);
+            log.error = Some(why);
         }
     }
 
@@ -201,11 +210,10 @@ impl Record {
         self.usage = usage;
     }
 
-    /// The request is over.
-    pub(super) fn end(&mut self, session: &Session, e: Option<&Error>) {
+    /// The request is over, of whose body this many bytes came.
+    pub(super) fn end(&mut self, bytes_in: u64) {
         self.ended = true;
-        self.bytes_in = reframe::received(session);
-        self.client_left |= e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
+        self.bytes_in = bytes_in;
     }
 
     fn backend(&self) -> Option<&str> {

@@ -19,10 +19,10 @@ pub(super) struct Refusal {
 pub(super) enum Refused {
     /// The gateway answers.
     Answer(Refusal),
-    /// The gateway answers, and says when to come again.
+    /// The gateway answers, and says when to try again.
     Later(Refusal, Duration),
-    /// Pingora says what went wrong.
-    Failed(Box<Error>),
+    /// The client has left.
+    Gone,
 }
 
 impl Refusal {
@@ -41,6 +41,16 @@ impl Refusal {
         StatusCode::BAD_REQUEST,
         "bad_target",
         "The request's target must begin with a slash, or be a URL with http or https.",
+    );
+    pub(super) const BAD_CONNECTION: Refusal = Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "bad_header",
+        "The Connection header names too many headers, or one that it must not name.",
+    );
+    pub(super) const NO_CONNECT: Refusal = Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "This gateway is no forward proxy: it does not serve CONNECT.",
     );
     pub(super) const BAD_FRAMING: Refusal = Refusal::new(
         StatusCode::BAD_REQUEST,
@@ -110,8 +120,6 @@ impl Refusal {
         "backend_busy",
         "The backend has too many requests, and no other one could take this one.",
     );
-    pub(super) const INTERNAL: Refusal =
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The gateway failed.");
     pub(super) const TOO_MANY_CONNECTIONS: Refusal = Refusal::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "too_many_connections",
@@ -145,8 +153,9 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Pingora found the request's head to be malformed.
 impl From<Box<Error>> for Refused {
-    fn from(error: Box<Error>) -> Self {
-        Refused::Failed(error)
+    fn from(_: Box<Error>) -> Self {
+        Refused::Answer(Refusal::MALFORMED)
     }
 }

@@ -1,96 +1,89 @@
-//! The response on its way to the client: noted, never held back or altered but for two headers.
+//! The response on its way to the client: noted, never held back or altered except for two headers.
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Version, header};
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
-use pingora::{Error, ErrorType, Result};
+use http::StatusCode;
 
 use super::body::Body;
+use super::client::{Added, Client};
 use super::ctx::{Ctx, TurnedAway};
+use super::pipe::Stop;
+use super::relay::Flow;
 use super::retry;
 use crate::core::usage::Tail;
 use crate::core::{Cause, Observation};
+use crate::http1::{Malformed, ResponseHead};
+use crate::link::Attempt;
 
-/// The head of a response.
-pub(super) fn head(session: &Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        // Pingora takes one that nobody asked for as interim, and waits for an answer that never comes.
-        if !session.is_upgrade_req() {
-            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
-        }
-    } else if response.status.is_informational() {
-        return Ok(());
+/// A response that goes to the client.
+pub(super) struct Reply<H> {
+    /// Its head, for this client.
+    pub(super) head: H,
+    /// Its body.
+    pub(super) flow: Flow,
+    /// Whether both sides speak another protocol from now on.
+    pub(super) switches: bool,
+    /// Whether the connection to the backend can be used again after it.
+    pub(super) keep_alive: bool,
+}
+
+/// Takes the head of a final response, and what came of its body with it. `None` if the answer is given up for another
+/// attempt.
+///
+/// # Errors
+///
+/// If it is no answer to this request, or its body is malformed already.
+pub(super) fn accept<C: Client>(
+    head: &ResponseHead<'_, '_>,
+    rest: &[u8],
+    client: &mut C,
+    ctx: &mut Ctx,
+    attempt: &Attempt,
+) -> Result<Option<Reply<C::Head>>, Stop> {
+    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
+    if switches && !ctx.form.upgrades {
+        return Err(Stop::Malformed(Malformed("101 without a request for it")));
     }
-    if retry::turned_away(session, ctx, response.status) {
-        let retry_after = response.headers.get(header::RETRY_AFTER).cloned();
-        return Err(retry::turn_away(ctx, TurnedAway { status: response.status, retry_after }));
+    if retry::is_given_up(ctx, head.status) {
+        let retry_after = head.field("retry-after").map(<[u8]>::to_vec);
+        ctx.turned_away = Some(TurnedAway { status: head.status, retry_after });
+        return Ok(None);
     }
-    let Some(selection) = ctx.selection else { return Ok(()) };
+    let Some(selection) = ctx.selection else { return Ok(None) };
+    note_kind(head, ctx);
+    let mut flow = Flow::new(head.framing, client.coding(head.framing));
+    flow.push(rest, |piece| note_body(ctx, piece)).map_err(Stop::Malformed)?;
     let now = ctx.now();
-    match &ctx.attempt {
-        // No body will come that could say that it is over.
-        Some(attempt) if has_no_body(session, response.status) => attempt.over(now),
-        Some(attempt) => attempt.progress(now),
-        None => {}
-    }
-    ctx.record.first_byte(response.status.as_u16());
-    observe(ctx, selection.member, response.status);
+    attempt.progress(now);
+    ctx.record.first_byte(head.status);
+    observe(ctx, selection.member, head.status);
     if let Some(key) = ctx.key
-        && !response.status.is_server_error()
-        && response.status != StatusCode::TOO_MANY_REQUESTS
+        && head.status < 500
+        && head.status != StatusCode::TOO_MANY_REQUESTS.as_u16()
     {
         ctx.record.turn(ctx.snapshot.pool.landed(key, selection, now));
         ctx.landed = true;
     }
-    ctx.streams = response.status == StatusCode::OK && is_event_stream(response);
-    if may_have_usage(response) {
-        ctx.tail = Some(Tail::default());
-    }
     // It will not be sent again: its memory is free for others.
-    if ctx.body.is_complete() {
-        ctx.body = Body::Sent;
-    }
-    strip_nominated(response);
-    if let Some(link) = ctx.link() {
-        response.insert_header(BACKEND, link.header.clone())?;
-    }
-    response.insert_header(AFFINITY, HeaderValue::from_static(selection.affinity.as_str()))
-}
-
-/// A client of a gateway that is about to end is told that the connection closes, so that it sends nothing more there.
-///
-/// An HTTP/1.0 client can't read chunks (RFC 9112, section 6.1): what has no length ends with its connection.
-pub(super) fn frame(session: &mut Session, response: &mut ResponseHeader, ctx: &Ctx) {
+    ctx.body = Body::Sent;
     if ctx.gateway().stopping() {
-        session.set_keepalive(None);
+        client.close_after();
     }
-    if session.req_header().version == Version::HTTP_10 {
-        response.remove_header(&header::TRANSFER_ENCODING);
+    let backend = ctx.link().map(|link| (&link.header, selection.affinity.as_str()));
+    let (head, keep_alive) = (client.head(head, &Added { placement: backend }), head.keep_alive);
+    Ok(Some(Reply { head, flow, switches, keep_alive }))
+}
+
+/// Notes bytes of the response's body.
+pub(super) fn note_body(ctx: &mut Ctx, piece: &[u8]) {
+    ctx.record.bytes_out(piece.len());
+    if let Some(seat) = &ctx.seat {
+        if ctx.streams { seat.there.first_token(ctx.now()) } else { seat.there.answered() }
+    }
+    if let Some(tail) = &mut ctx.tail {
+        tail.push(piece);
     }
 }
 
-/// A piece of the response's body.
-pub(super) fn body(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if let Some(piece) = piece {
-        ctx.record.bytes_out(piece.len());
-        let now = ctx.now();
-        if let Some(attempt) = &ctx.attempt {
-            attempt.progress(now);
-        }
-        if let Some(seat) = ctx.seat.as_ref().filter(|_| !piece.is_empty()) {
-            if ctx.streams { seat.there.first_token(now) } else { seat.there.answered() }
-        }
-        if let Some(tail) = &mut ctx.tail {
-            tail.push(piece);
-        }
-    }
-    if end && let Some(attempt) = &ctx.attempt {
-        attempt.over(ctx.now());
-    }
-}
-
-/// The response is over: what it said of the prompt counts, and its session was active until now.
+/// Notes the end of the response: its usage figures count, and its session was active until now.
 pub(super) fn end(ctx: &mut Ctx) {
     let usage = ctx.tail.as_ref().and_then(Tail::usage);
     if let (Some(seat), Some(usage)) = (&ctx.seat, usage) {
@@ -102,54 +95,30 @@ pub(super) fn end(ctx: &mut Ctx) {
     }
 }
 
-/// Removes the headers that `Connection` names: they were meant for us alone (RFC 9110, section 7.6.1).
-fn strip_nominated(response: &mut ResponseHeader) {
-    if !response.headers.contains_key(header::CONNECTION) {
-        return;
-    }
-    let values = response.headers.get_all(header::CONNECTION).iter();
-    let nominated = values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
-    for name in nominated.split(',').map(str::trim) {
-        if !KEPT_NOMINATED.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
-            response.remove_header(name);
-        }
-    }
-}
-
-/// RFC 9110, section 6.4.1.
-fn has_no_body(session: &Session, status: StatusCode) -> bool {
-    session.req_header().method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-fn observe(ctx: &Ctx, member: usize, status: StatusCode) {
+fn observe(ctx: &Ctx, member: usize, status: u16) {
     let seen = match status {
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Observation::TrafficFailed(Cause::BadGateway),
-        StatusCode::SERVICE_UNAVAILABLE => return,
+        502 | 504 => Observation::TrafficFailed(Cause::BadGateway),
+        503 => return,
         _ => Observation::TrafficOk,
     };
     if seen != Observation::TrafficOk {
-        ctx.snapshot.links[member].note_error(format!("answered {}", status.as_u16()));
+        ctx.snapshot.links[member].note_error(format!("answered {status}"));
     }
     ctx.snapshot.observe(member, seen, &ctx.gateway().metrics, ctx.now());
 }
 
-/// JSON and event streams of a success, not compressed.
-fn may_have_usage(response: &ResponseHeader) -> bool {
-    let json_or_events = |value: &HeaderValue| {
-        let value = value.as_bytes();
-        value.starts_with(b"application/json") || value.starts_with(b"text/event-stream")
-    };
-    response.status == StatusCode::OK
-        && !response.headers.contains_key(header::CONTENT_ENCODING)
-        && response.headers.get(header::CONTENT_TYPE).is_some_and(json_or_events)
+/// Notes whether it is a stream of events, and whether it can have usage figures: JSON and event streams of a success,
+/// not compressed.
+fn note_kind(head: &ResponseHead<'_, '_>, ctx: &mut Ctx) {
+    (ctx.streams, ctx.tail) = (false, None);
+    ctx.record.start_body();
+    if head.status != StatusCode::OK.as_u16() {
+        return;
+    }
+    let kind = head.field("content-type").unwrap_or_default();
+    ctx.streams = kind.starts_with(b"text/event-stream");
+    let readable = ctx.streams || kind.starts_with(b"application/json");
+    if readable && head.field("content-encoding").is_none() {
+        ctx.tail = Some(Tail::default());
+    }
 }
-
-fn is_event_stream(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
-}
-
-/// What `Connection` may name and Pingora has use for: options of the connection, and what delimits the body.
-const KEPT_NOMINATED: [&str; 5] = ["close", "keep-alive", "upgrade", "content-length", "transfer-encoding"];
-const BACKEND: &str = "X-Ingle-Backend";
-const AFFINITY: &str = "X-Ingle-Affinity";

@@ -1,133 +1,161 @@
-//! After a failure: [`core::retry`](crate::core::retry) says whose fault it was, and whether another attempt may help.
+//! After a failure: [`core::retry`](crate::core::retry) says what counts against the backend, and whether another attempt
+//! can help.
 
-use std::net::SocketAddr;
+use pingora::{Error, ErrorType};
 
-use http::StatusCode;
-use pingora::proxy::Session;
-use pingora::{Error, ErrorSource, ErrorType};
-
-use super::ctx::{Ctx, TurnedAway};
+use super::attempt::Failed;
+use super::ctx::Ctx;
+use super::pipe::Stop;
+use super::refusal::{Refusal, Refused};
 use crate::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
 use crate::core::{Observation, State};
-use crate::link::{self, Attempt, Cut, describe};
+use crate::link::{self, Cut, describe};
 use crate::metrics::Shed;
 
-/// A connection could not be made.
-pub(super) fn after_connect(ctx: &mut Ctx, address: Option<SocketAddr>, mut e: Box<Error>) -> Box<Error> {
-    e.as_up();
-    if link::is_ours(&e) {
-        ctx.gateway().metrics.limits.shed(Shed::Descriptors);
-        ctx.leave();
-        // The next backend would need one as well.
-        e.set_retry(false);
-        return e;
+/// Where the next attempt goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// To the same backend, over a fresh connection.
+    SameBackend,
+    /// To another backend.
+    Elsewhere,
+}
+
+/// Why there is no further attempt.
+pub(super) enum Over {
+    /// The gateway answers.
+    Refused(Refused),
+    /// The client has left.
+    Gone,
+    /// The response had started, and can't be continued.
+    Broken(String),
+}
+
+/// Decides about another attempt after one that failed.
+pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
+    match failed {
+        Failed::Connect(error, address) => after_connect(ctx, &error, address),
+        Failed::TurnedAway => {
+            let status = ctx.turned_away.as_ref().map_or(0, |turned_away| turned_away.status);
+            blame(ctx, Failure::TurnedAway(status), || format!("answered {status}"));
+            leave(ctx, None);
+            // It was allowed, and counted, before the answer was given up.
+            Ok(Next::Elsewhere)
+        }
+        Failed::Before { stop, reused, after } => {
+            let cut = stop.cut();
+            let failure = match &stop {
+                Stop::Gone | Stop::Stuck => return Err(Over::Gone),
+                Stop::Refused(refusal) => return Err((*refusal).into()),
+                Stop::Cut(Cut::Unhealthy) => Failure::Unhealthy,
+                Stop::Cut(Cut::FirstByte) => Failure::FirstByte,
+                Stop::Cut(Cut::Idle | Cut::Total | Cut::Upload) => Failure::Over,
+                Stop::Closed | Stop::Failed(_) => Failure::Closed { reused, after },
+                Stop::Malformed(_) => Failure::Broken,
+            };
+            blame(ctx, failure, || match failure {
+                Failure::FirstByte => stop.to_string(),
+                _ => format!("before the first byte: {stop}"),
+            });
+            let next = failure.reason().and_then(|reason| again(ctx, reason));
+            leave(ctx, cut);
+            next.ok_or_else(|| over(ctx, stop.to_string(), false))
+        }
+        Failed::Broken(Stop::Gone | Stop::Stuck) => Err(Over::Gone),
+        Failed::Broken(stop) => {
+            leave(ctx, stop.cut());
+            Err(Over::Broken(stop.to_string()))
+        }
     }
-    blame(ctx, Failure::Connect, || match e.etype() {
+}
+
+fn after_connect(ctx: &mut Ctx, error: &Error, address: Option<std::net::SocketAddr>) -> Result<Next, Over> {
+    if link::is_ours(error) {
+        ctx.gateway().metrics.limits.shed(Shed::Descriptors);
+        leave(ctx, None);
+        // The next backend would need a descriptor as well.
+        return Err(Refusal::NO_DESCRIPTORS.into());
+    }
+    let why = || match error.etype() {
         ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
-        _ => format!("connect: {}", describe(&e)),
-    });
+        _ => format!("connect: {}", describe(error)),
+    };
+    blame(ctx, Failure::Connect, why);
     if let Some(link) = ctx.link() {
         link.address.failed(address);
     }
-    ctx.leave();
-    // Nothing of the body was sent.
-    let again = again(ctx, RetryReason::Connect, true);
-    e.set_retry(again);
-    e
+    leave(ctx, None);
+    let timed_out = *error.etype() == ErrorType::ConnectTimedout;
+    again(ctx, RetryReason::Connect).ok_or_else(|| over(ctx, why(), timed_out))
 }
 
-/// A request that was on its way to a backend, or its response, failed.
-pub(super) fn after_send(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, reused: bool) -> Box<Error> {
-    let again = *e.esource() == ErrorSource::Upstream && !response_begun(session) && {
-        let failure = failure(ctx, &e, reused);
-        blame(ctx, failure, || match failure {
-            Failure::TurnedAway(status) => format!("answered {status}"),
-            Failure::FirstByte => "no first byte in time".to_owned(),
-            _ => format!("before the first byte: {}", e.root_etype().as_str()),
-        });
-        let replayable = ctx.body.replayable(session);
-        match failure.reason() {
-            // It was allowed, and counted, before the answer was given up.
-            Some(RetryReason::Status) => replayable,
-            Some(reason) => again(ctx, reason, replayable),
-            None => false,
-        }
-    };
-    ctx.leave();
-    e.set_retry(again);
-    e
+/// The request is no longer at its backend.
+fn leave(ctx: &mut Ctx, cut: Option<Cut>) {
+    ctx.cut = cut;
+    ctx.seat = None;
 }
 
-/// What failed, before any byte of the response reached the client.
-fn failure(ctx: &Ctx, e: &Error, reused: bool) -> Failure {
-    if let Some(turned_away) = &ctx.turned_away
-        && *e.etype() == TURNED_AWAY
-    {
-        return Failure::TurnedAway(turned_away.status.as_u16());
+/// The answer of the gateway after the last attempt.
+fn over(ctx: &mut Ctx, why: String, timed_out: bool) -> Over {
+    ctx.record.error(why);
+    let turned_away = ctx.turned_away.as_ref().map(|turned_away| turned_away.status);
+    match (ctx.cut, turned_away) {
+        (Some(Cut::Upload), _) => Refusal::SLOW_BODY,
+        (Some(Cut::FirstByte | Cut::Idle | Cut::Total), _) => Refusal::TIMEOUT,
+        (_, Some(429)) => Refusal::BUSY,
+        (_, Some(503)) => Refusal::NONE_AVAILABLE,
+        _ if timed_out => Refusal::TIMEOUT,
+        _ => Refusal::FAILED,
     }
-    let closed = matches!(e.etype(), ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError);
-    match ctx.attempt.as_ref().and_then(Attempt::cut) {
-        Some(Cut::Unhealthy) => Failure::Unhealthy,
-        Some(Cut::FirstByte) => Failure::FirstByte,
-        Some(Cut::Idle | Cut::Total | Cut::Upload) => Failure::Over,
-        None if closed => {
-            let after = ctx.attempt.as_ref().map_or(0, |attempt| ctx.now().saturating_sub(attempt.begun()));
-            Failure::Closed { reused, after }
-        }
-        None => Failure::Broken,
-    }
+    .into()
 }
 
-/// Whether the request is sent again. If so, the retry is counted.
-fn again(ctx: &mut Ctx, reason: RetryReason, replayable: bool) -> bool {
+/// Where the request is sent again, if it is. Then the retry is counted.
+fn again(ctx: &Ctx, reason: RetryReason) -> Option<Next> {
     let down = ctx.link().is_some_and(|link| link.backend.state() == State::Unhealthy);
-    let standing = Standing { replayable, another: another(ctx), down };
-    let again = reason.again(standing, || ctx.snapshot.budget.retry(ctx.now()));
-    let allowed = match (again, ctx.selection) {
-        (Again::There, Some(selection)) => {
-            ctx.again = Some(selection.member);
-            true
-        }
-        (Again::There, None) | (Again::No, _) => false,
-        (Again::Elsewhere, _) => true,
+    let standing = Standing { replayable: ctx.body.is_replayable(), another: has_another(ctx), down };
+    let next = match reason.again(standing, || ctx.snapshot.budget.retry(ctx.now())) {
+        Again::No => None,
+        Again::There => Some(Next::SameBackend),
+        Again::Elsewhere => Some(Next::Elsewhere),
     };
-    if allowed {
+    if next.is_some() {
         ctx.snapshot.metrics.retry(reason);
     }
     let backend = ctx.link().map(|link| link.backend.name());
-    tracing::debug!(backend, reason = reason.as_str(), allowed, "another attempt");
-    allowed
+    tracing::debug!(backend, reason = reason.as_str(), allowed = next.is_some(), "another attempt");
+    next
 }
 
-/// Whether there is somebody else to go to.
-pub(super) fn another(ctx: &Ctx) -> bool {
+/// Whether another backend is left to go to.
+pub(super) fn has_another(ctx: &Ctx) -> bool {
     ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts && ctx.snapshot.pool.has_another(&ctx.tried)
 }
 
-/// Whether a status says "not now", and somebody else may be asked for something better. If so, the retry is counted: an
-/// answer that is given up is lost, so nothing may stand in the way any more.
-pub(super) fn turned_away(session: &Session, ctx: &mut Ctx, status: StatusCode) -> bool {
-    is_not_now(status.as_u16()) && again(ctx, RetryReason::Status, ctx.body.replayable(session))
+/// Whether an answer with this status is given up, since it means "not now" and another backend can do better. If so, the
+/// retry is counted: the answer is lost, so nothing can stand in the way any more.
+pub(super) fn is_given_up(ctx: &Ctx, status: u16) -> bool {
+    is_not_now(status) && again(ctx, RetryReason::Status).is_some()
 }
 
-/// The error with which the response filter hands over to [`after_send`].
-pub(super) fn turn_away(ctx: &mut Ctx, turned_away: TurnedAway) -> Box<Error> {
-    ctx.turned_away = Some(turned_away);
-    Error::new_up(TURNED_AWAY)
-}
-
-/// Holds against the backend what is its fault; `what` says it in words.
-fn blame(ctx: &Ctx, failure: Failure, what: impl FnOnce() -> String) {
+/// Counts a failure against the backend if it is the backend's; `why` describes it.
+fn blame(ctx: &Ctx, failure: Failure, why: impl FnOnce() -> String) {
     let (Some(cause), Some(selection), Some(link)) = (failure.blame(), ctx.selection, ctx.link()) else { return };
-    link.note_error(what());
+    link.note_error(why());
     ctx.snapshot.observe(selection.member, Observation::TrafficFailed(cause), &ctx.gateway().metrics, ctx.now());
 }
 
-/// Whether any byte of the final response reached the client. Informational ones (1xx) are not it.
-pub(super) fn response_begun(session: &Session) -> bool {
-    session
-        .response_written()
-        .is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
+impl From<Refused> for Over {
+    fn from(refused: Refused) -> Over {
+        match refused {
+            Refused::Gone => Over::Gone,
+            refused => Over::Refused(refused),
+        }
+    }
 }
 
-const TURNED_AWAY: ErrorType = ErrorType::new("turned away");
+impl From<Refusal> for Over {
+    fn from(refusal: Refusal) -> Over {
+        Over::Refused(refusal.into())
+    }
+}

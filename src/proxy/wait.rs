@@ -1,13 +1,14 @@
 //! Waiting: for room where the session's cache is, and for a gateway that has just begun to know who is there.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::proxy::Session;
-use pingora::{Error, ErrorType, Result};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::client::Client;
 use super::ctx::Ctx;
+use super::retry::Over;
 use crate::core::{Patience, Verdict};
 use crate::link::Link;
 use crate::metrics::QueueExit;
@@ -24,7 +25,7 @@ pub(super) fn patience(ctx: &Ctx) -> Patience {
 ///
 /// # Errors
 /// The client left.
-pub(super) async fn for_room(session: &mut Session, ctx: &mut Ctx, member: usize) -> Result<Verdict> {
+pub(super) async fn for_room<C: Client>(client: &mut C, ctx: &mut Ctx, member: usize) -> Result<Verdict, Over> {
     ctx.waited = true;
     let link = Arc::clone(&ctx.snapshot.links[member]);
     let mut exit = Exit { link: &link, how: QueueExit::Left };
@@ -36,7 +37,7 @@ pub(super) async fn for_room(session: &mut Session, ctx: &mut Ctx, member: usize
         loop {
             tokio::select! {
                 biased;
-                left = gone(session) => return Err(left),
+                () = poll_fn(|context| client.poll_gone(context)) => return Err(Over::Gone),
                 () = place.called() => {}
                 () = sleep_until(until) => break None,
             }
@@ -63,23 +64,6 @@ pub(super) async fn for_first_probes(ctx: &Ctx) {
         // Who answers no probe for longer has to be taken for down.
         let _ = timeout(FIRST_PROBES, ctx.gateway().until_probed()).await;
     }
-}
-
-/// Resolves when the client leaves, with the error that says so.
-async fn gone(session: &mut Session) -> Box<Error> {
-    let session = session.as_downstream_mut();
-    let error = loop {
-        if let Err(error) = session.read_body_or_idle(true).await {
-            break error;
-        }
-    };
-    if *error.etype() == ErrorType::ConnectError {
-        // It has sent the next request before it was answered. It is still there, and that request is lost to us:
-        // this one is answered, then the connection closes.
-        session.set_keepalive(None);
-        std::future::pending::<()>().await;
-    }
-    error.into_down()
 }
 
 /// The end of a wait, counted however it comes.

@@ -46,7 +46,7 @@ pub(super) async fn drain(
         let deadline = Instant::now() + shutdown.drain_timeout;
         let over = async {
             linger(gateway, lingers).await;
-            listeners.close_idle().await;
+            listeners.close_idle();
             until(|| gateway.requests.get() == 0).await;
             let _ = timeout(FLUSH, until(|| gateway.http2.get() == 0)).await;
         };

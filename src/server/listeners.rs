@@ -1,19 +1,15 @@
 //! The sockets that listen, and what serves each of them.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pingora::apps::ServerApp;
-use pingora::listeners::TcpSocketOptions;
-use pingora::protocols::TcpKeepalive;
-use pingora::server::Fds;
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
-use tokio::net::TcpSocket;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, TcpKeepalive};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,13 +18,14 @@ use super::inherited::Inherited;
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::link::is_lack;
 use crate::proxy::Connections;
 
 /// A socket that listens and is not served yet.
 pub(super) struct Bound {
     /// The address as the config has it, which may leave the port to the system.
     configured: SocketAddr,
-    socket: TcpListener,
+    socket: std::net::TcpListener,
 }
 
 /// Sockets of both kinds.
@@ -84,7 +81,7 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// If a listener can't be handed to Pingora.
+    /// If a listener can't be served.
     pub(super) fn serve(gateway: &Arc<Gateway>, sockets: Sockets) -> io::Result<Listeners> {
         let mut listeners = Listeners {
             gateway: Arc::clone(gateway),
@@ -124,7 +121,7 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// If a listener can't be handed to Pingora.
+    /// If a listener can't be served.
     pub(super) fn apply(&mut self, config: &Config, new: Sockets) -> io::Result<()> {
         self.add(new)?;
         for (served, mut wanted) in
@@ -170,17 +167,17 @@ impl Listeners {
     }
 
     /// Closes HTTP/1.1 connections that have no request, those that come to have none too.
-    pub(super) async fn close_idle(&self) {
-        self.connections.close_idle().await;
+    pub(super) fn close_idle(&self) {
+        self.gateway.client_connections.close_idle();
     }
 
     fn add(&mut self, sockets: Sockets) -> io::Result<()> {
         for bound in sockets.traffic {
             let connections = self.connections.on(bound.configured);
-            self.traffic.push(bound.serve("traffic", connections)?);
+            self.traffic.push(bound.serve(connections)?);
         }
         for bound in sockets.admin {
-            self.admin.push(bound.serve("admin", Admin::app(&self.gateway))?);
+            self.admin.push(bound.serve(Admin::app(&self.gateway))?);
         }
         Ok(())
     }
@@ -201,26 +198,61 @@ impl Served {
 }
 
 impl Bound {
-    fn new(configured: SocketAddr, socket: TcpListener) -> io::Result<Bound> {
+    fn new(configured: SocketAddr, socket: std::net::TcpListener) -> io::Result<Bound> {
         socket.set_nonblocking(true)?;
         Ok(Bound { configured, socket })
     }
 
-    /// Starts an application. It ends when it is told to stop; what runs goes on.
-    fn serve<A: ServerApp + Send + Sync + 'static>(self, name: &str, app: A) -> io::Result<Served> {
-        let mut service = Service::new(name.to_owned(), app);
-        // Pingora finds a listener that is already bound in its table of descriptors, under the address it was given.
-        let mut table = Fds::new();
-        let address = self.socket.local_addr()?.to_string();
-        let mut options = TcpSocketOptions::default();
-        options.tcp_keepalive = Some(KEEPALIVE);
-        service.add_tcp_with_settings(&address, options);
-        table.add(address, self.socket.try_clone()?.into_raw_fd());
+    /// Starts an application. It stops accepting when it is stopped; open connections go on.
+    fn serve<A: ServerApp + Send + Sync + 'static>(self, app: A) -> io::Result<Served> {
+        let listener = TcpListener::from_std(self.socket.try_clone()?)?;
         let (stops, stopped) = watch::channel(false);
-        let table = Some(Arc::new(Mutex::new(table)));
-        let task = tokio::spawn(async move { service.start_service(table, stopped, 1).await });
+        let task = tokio::spawn(accept(listener, Arc::new(app), stopped));
         Ok(Served { bound: self, stops, task })
     }
+}
+
+/// Accepts connections until the listener is stopped. Pingora's own loop gives the task of each connection room for a TLS
+/// handshake, 9 KiB, and buffers to each stream.
+async fn accept<A: ServerApp + Send + Sync + 'static>(
+    listener: TcpListener,
+    app: Arc<A>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let mut stopped = shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+                tokio::spawn(async move {
+                    // An error means that the client has left.
+                    if let Ok(stream) = stream(socket, peer) {
+                        drop(app.process_new(stream, &shutdown).await);
+                    }
+                });
+            }
+            Err(error) if is_lack(&error) => {
+                tracing::error!(%error, "accepting connections failed, pausing for a second");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => tracing::debug!(%error, "accepting a connection failed"),
+        }
+    }
+}
+
+fn stream(socket: TcpStream, peer: SocketAddr) -> pingora::Result<Stream> {
+    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+    let _ = digest.peer_addr.set(Some(peer.into()));
+    let mut stream = L4Stream::from(socket);
+    stream.set_nodelay()?;
+    stream.set_keepalive(&KEEPALIVE)?;
+    stream.set_socket_digest(digest);
+    Ok(Box::new(stream))
 }
 
 fn bind(address: SocketAddr) -> io::Result<Bound> {
@@ -250,3 +282,5 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
 };
 /// Connections that wait to be accepted; the kernel has a bound of its own, net.core.somaxconn (4096).
 const BACKLOG: u32 = 4096;
+/// How long accepting pauses when there is no descriptor or memory for a connection.
+const PAUSE: Duration = Duration::from_secs(1);

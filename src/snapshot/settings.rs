@@ -86,6 +86,11 @@ pub(super) fn admins() -> usize {
     (limit() / ADMINS_PART).clamp(1, MOST_ADMINS)
 }
 
+/// How many idle connections to backends can be kept: enough for a fleet, and few where there are few descriptors.
+pub(super) fn idle_connections() -> usize {
+    (limit() / IDLE_PART).clamp(1, MAX_IDLE_CONNECTIONS)
+}
+
 /// How many descriptors the process may have.
 fn limit() -> usize {
     getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
@@ -98,8 +103,9 @@ const MOST_ADMINS: usize = 64;
 const ADMINS_PART: usize = 16;
 /// A probe, a poll of its load, and its name while it is resolved.
 const PER_BACKEND: usize = 3;
-/// One in so many is for idle connections to backends (`proxy/connections.rs`).
+/// 1/16 of the descriptors is for idle connections to backends.
 const IDLE_PART: usize = 16;
+const MAX_IDLE_CONNECTIONS: usize = 4096;
 /// One in so many is for clients, however few there are.
 const LEAST_PART: usize = 4;
 

@@ -128,10 +128,30 @@ async fn nothing_is_compressed_or_altered() {
 
 #[tokio::test]
 async fn a_broken_chunk_ends_the_stream_for_the_client_too() {
-    let steps = || vec![Step::Send(stream_head()), Step::Send(chunk(b"1")), Step::Send(b"zz\r\n".to_vec()), Step::Hang];
-    let a = Scripted::start(move |_| steps()).await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Scripted::start(move |_| {
+        let first = [stream_head(), chunk(b"1")].concat();
+        vec![Step::Send(first), Step::Wait(held.clone()), Step::Send(b"zz\r\n".to_vec()), Step::Hang]
+    })
+    .await;
     let gateway = Setup::new().backend("a", &a.url()).start().await;
-    let answer = gateway.send(&Req::get("/")).await;
-    assert_eq!((answer.status, answer.whole, answer.text().as_str()), (200, false, "1"));
+    let mut client = gateway.client().await;
+    client.write(&Req::get("/").bytes()).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(client.chunk().await.unwrap(), b"1");
+    gate.open();
+    assert_eq!(client.rest().await, "", "neither the broken chunk nor a last one");
     gateway.until_idle().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_broken_from_the_start_is_no_response() {
+    let broken = || vec![Step::Send([stream_head(), b"zz\r\n".to_vec()].concat()), Step::Hang];
+    let (a, b) = (Scripted::start(move |_| broken()).await, Scripted::ok("b").await);
+    let gateway = Setup::new().one_probe().backend("a", &a.url()).backend("b", &b.url()).start().await;
+    let session = gateway.session_of("a");
+    assert_eq!(gateway.send(&Req::post("/", b"{}").session(&session)).await.outcome(), "b failover 200");
+    let last_error = gateway.backend("a").await["last_error"].clone();
+    assert_eq!(last_error, "before the first byte: malformed response: invalid chunk size");
 }

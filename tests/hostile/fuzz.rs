@@ -5,15 +5,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::client::{End, exchange};
 use crate::grammar::{self, Random};
 use crate::world::World;
 
+/// Held by tests that need much memory: this one measures how the process grows.
+pub(crate) static MEMORY: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_requests_are_refused_or_forwarded_whole() {
     let (cases, seed) = (setting("INGLE_FUZZ_CASES", 2000), setting("INGLE_FUZZ_SEED", 1));
+    let _alone = MEMORY.lock().await;
     println!("INGLE_FUZZ_SEED={seed} INGLE_FUZZ_CASES={cases}");
     let world = Arc::new(World::start("500ms").await);
     let mut random = Random(seed as u64);

@@ -52,6 +52,7 @@ async fn targets_and_methods_are_unambiguous() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_are_bounded() {
+    let _alone = fuzz::MEMORY.lock().await;
     judge::run(&World::start(LONG).await, size::sizes()).await;
 }
 

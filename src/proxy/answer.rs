@@ -1,0 +1,120 @@
+//! The gateway's own answers, on their way to the client.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use pingora::prelude::timeout;
+
+use super::client::{Added, Client};
+use super::ctx::Ctx;
+use super::refusal::{Refusal, Refused};
+use crate::http1::{Field, ResponseHead};
+
+/// Answers a request that no backend answers.
+pub(super) async fn refuse<C: Client>(client: &mut C, ctx: &mut Ctx, refused: Refused) {
+    // While it is answered it takes hardly any memory, and no descriptor: a refused request must not take the room of others.
+    ctx.refused = ctx.gateway().refused.take(1, usize::MAX);
+    let is_written = match refused {
+        Refused::Answer(refusal) => {
+            let turned_away = ctx.turned_away.as_ref().filter(|_| refusal != Refusal::TIMEOUT);
+            let retry_after = turned_away.and_then(|turned_away| turned_away.retry_after.clone());
+            respond_and_close(client, ctx, refusal, retry_after).await
+        }
+        Refused::Later(refusal, wait) => {
+            // Whole seconds (RFC 9110, section 10.2.3), never too few.
+            let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
+            respond_and_keep(client, ctx, refusal, seconds.into_bytes()).await
+        }
+        Refused::Gone => return ctx.record.client_left(),
+    };
+    if !is_written {
+        tracing::debug!("the client left before its answer");
+        client.close_after();
+    }
+}
+
+/// Answers, and closes the connection. False if the client did not take the answer.
+async fn respond_and_close<C: Client>(
+    client: &mut C,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+    retry_after: Option<Vec<u8>>,
+) -> bool {
+    client.close_after();
+    let is_written = write(client, ctx, refusal, retry_after).await;
+    if is_written && client.lingers() {
+        linger(client).await;
+    }
+    is_written
+}
+
+/// Answers, but the client keeps its connection if the rest of its request is small: it did nothing wrong, and to try again
+/// it would need another connection.
+async fn respond_and_keep<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal, retry_after: Vec<u8>) -> bool {
+    let small = !ctx.form.chunked && ctx.form.length.unwrap_or(0) <= WORTH_READING && !ctx.form.expects_continue;
+    if small && client.lingers() {
+        linger(client).await;
+    }
+    if client.lingers() {
+        return respond_and_close(client, ctx, refusal, Some(retry_after)).await;
+    }
+    write(client, ctx, refusal, Some(retry_after)).await
+}
+
+/// Writes the answer, which counts from now on.
+async fn write<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal, retry_after: Option<Vec<u8>>) -> bool {
+    ctx.record.answer(refusal.status.as_u16(), refusal.code);
+    let body = refusal.body();
+    let length = body.len().to_string();
+    let mut fields = vec![field("Content-Type", b"application/json"), field("Content-Length", length.as_bytes())];
+    if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        fields.push(field("Retry-After", retry_after.as_deref().unwrap_or(RETRY_AFTER)));
+    }
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        fields.push(field("WWW-Authenticate", b"Bearer"));
+    }
+    let body = if ctx.form.is_head { Bytes::new() } else { body };
+    let reason = refusal.status.canonical_reason().unwrap_or_default();
+    let head = ResponseHead::own(refusal.status.as_u16(), reason, &fields, body.len() as u64);
+    let head = client.head(&head, &Added::default());
+    let mut out = body.to_vec();
+    if client.send_head(head, &mut out).is_err() {
+        return false;
+    }
+    let write = async {
+        let mut rest = &out[..];
+        while !rest.is_empty() {
+            match poll_fn(|context| client.poll_write(context, rest)).await {
+                Ok(written) if written > 0 => rest = &rest[written..],
+                _ => return false,
+            }
+        }
+        poll_fn(|context| client.poll_flush(context)).await.is_ok() && client.finish(None).is_ok()
+    };
+    timeout(MAX_WRITE, write).await.unwrap_or(false)
+}
+
+fn field<'a>(name: &'a str, value: &'a [u8]) -> Field<'a> {
+    Field { name, value }
+}
+
+/// Reads the rest of the request, for a moment.
+async fn linger<C: Client>(client: &mut C) {
+    let mut dropped = BytesMut::new();
+    let rest = async {
+        while matches!(poll_fn(|context| client.poll_body(context, &mut dropped)).await, Ok(read) if read > 0) {
+            dropped.clear();
+        }
+    };
+    let _ = timeout(LINGER, rest).await;
+}
+
+/// Seconds after which a client can try again: the default interval of probes.
+const RETRY_AFTER: &[u8] = b"2";
+const LINGER: Duration = Duration::from_secs(1);
+/// For a client that does not read.
+const MAX_WRITE: Duration = Duration::from_secs(5);
+/// Bytes of a body that are read so that its connection can be kept.
+const WORTH_READING: u64 = 64 << 10;

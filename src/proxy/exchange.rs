@@ -1,0 +1,72 @@
+//! One request from its head to the end of its response.
+
+use super::answer;
+use super::attempt;
+use super::body;
+use super::client::Client;
+use super::ctx::Ctx;
+use super::refusal::{Refusal, Refused};
+use super::response;
+use super::retry::{self, Next, Over};
+use super::wait;
+use crate::core::{Affinity, Selection, Verdict};
+
+/// Serves a request whose head was read, and accepted or refused.
+pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Result<(), Refused>) {
+    let end = match accepted {
+        Ok(()) => forward(client, ctx).await,
+        Err(refused) => Err(refused.into()),
+    };
+    response::end(ctx);
+    match end {
+        Ok(()) => {}
+        Err(Over::Refused(refused)) => Box::pin(answer::refuse(client, ctx, refused)).await,
+        Err(Over::Gone) => {
+            ctx.record.client_left();
+            Box::pin(client.break_off()).await;
+        }
+        Err(Over::Broken(why)) => {
+            ctx.record.broken(&why, ctx.cut);
+            Box::pin(client.break_off()).await;
+        }
+    }
+    ctx.record.end(client.body_received());
+}
+
+async fn forward<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<(), Over> {
+    body::hold(client, ctx).await?;
+    let mut next = Next::Elsewhere;
+    loop {
+        let (selection, fresh) = match (next, ctx.selection) {
+            (Next::SameBackend, Some(selection)) => (selection, true),
+            _ => (select(client, ctx).await?, false),
+        };
+        match attempt::run(client, ctx, selection, fresh).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => next = retry::after(ctx, failed)?,
+        }
+    }
+}
+
+/// Selects a backend that was not tried yet. Waits for room if it has to.
+async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, Over> {
+    if !ctx.gateway().probed() {
+        Box::pin(wait::for_first_probes(ctx)).await;
+    }
+    let mut verdict = ctx.select(wait::patience(ctx));
+    if let Verdict::Wait { member, .. } = verdict {
+        verdict = Box::pin(wait::for_room(client, ctx, member)).await?;
+    }
+    let selection = match verdict {
+        Verdict::Go(selection) => selection,
+        Verdict::Full | Verdict::Wait { .. } => return Err(Refusal::OVERLOADED.into()),
+        Verdict::Nobody => return Err(Refusal::NONE_AVAILABLE.into()),
+    };
+    if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
+        ctx.snapshot.metrics.spill(reason);
+    }
+    ctx.tried.push(selection.member);
+    ctx.selection = Some(selection);
+    ctx.record.attempt(selection);
+    Ok(selection)
+}
