@@ -27,7 +27,7 @@ pub(super) async fn refuse<C: Client>(client: &mut C, ctx: &mut Ctx, refused: Re
             let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
             respond_and_keep(client, ctx, refusal, seconds.into_bytes()).await
         }
-        Refused::Gone => return ctx.record.client_left(),
+        Refused::Gone => return,
     };
     if !is_written {
         tracing::debug!("the client left before its answer");
@@ -101,7 +101,7 @@ fn field<'a>(name: &'a str, value: &'a [u8]) -> Field<'a> {
 }
 
 /// Reads the rest of the request, for a moment.
-async fn linger<C: Client>(client: &mut C) {
+pub(super) async fn linger<C: Client>(client: &mut C) {
     let mut dropped = BytesMut::new();
     let rest = async {
         while matches!(poll_fn(|context| client.poll_body(context, &mut dropped)).await, Ok(read) if read > 0) {

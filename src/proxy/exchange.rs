@@ -19,10 +19,12 @@ pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Re
     };
     response::end(ctx);
     match end {
+        // An early answer is not the end of the request.
+        Ok(()) if client.lingers() => Box::pin(answer::linger(client)).await,
         Ok(()) => {}
         Err(Over::Refused(refused)) => Box::pin(answer::refuse(client, ctx, refused)).await,
-        Err(Over::Gone) => {
-            ctx.record.client_left();
+        Err(Over::Gone(why)) => {
+            ctx.record.client_left(why);
             Box::pin(client.break_off()).await;
         }
         Err(Over::Broken(why)) => {

@@ -5,7 +5,7 @@
 //! | file | what |
 //! |---|---|
 //! | `connections.rs`, `handshake.rs` | which connections are admitted; TLS or not, HTTP/1.1 or HTTP/2 |
-//! | `http1.rs`, `http2.rs`, `client.rs` | a client of each version, behind one trait: its request, its response, its departure |
+//! | `http1/`, `http2.rs`, `client.rs` | a client of each version, behind one trait: its request, its response, its departure |
 //! | `head.rs`, `form.rs`, `access.rs` | refuses what is malformed, too much, or not allowed; finds the session |
 //! | `exchange.rs` | one request: its body, a backend, attempts, the end |
 //! | `body.rs` | reads and holds the body |

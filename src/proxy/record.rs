@@ -181,10 +181,10 @@ impl Record {
         }
     }
 
-    /// The client has left.
-    pub(super) fn client_left(&mut self) {
+    /// The client has left, or reads nothing.
+    pub(super) fn client_left(&mut self, why: String) {
         self.client_left = true;
-        self.error("the client left".to_owned());
+        self.error(why);
     }
 
     /// The response had started, and did not come to its end.

@@ -25,8 +25,8 @@ pub(super) enum Next {
 pub(super) enum Over {
     /// The gateway answers.
     Refused(Refused),
-    /// The client has left.
-    Gone,
+    /// The client has left, or reads nothing.
+    Gone(String),
     /// The response had started, and can't be continued.
     Broken(String),
 }
@@ -45,7 +45,7 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
         Failed::Before { stop, reused, after } => {
             let cut = stop.cut();
             let failure = match &stop {
-                Stop::Gone | Stop::Stuck => return Err(Over::Gone),
+                Stop::Gone | Stop::Stuck => return Err(Over::Gone(stop.to_string())),
                 Stop::Refused(refusal) => return Err((*refusal).into()),
                 Stop::Cut(Cut::Unhealthy) => Failure::Unhealthy,
                 Stop::Cut(Cut::FirstByte) => Failure::FirstByte,
@@ -61,7 +61,7 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
             leave(ctx, cut);
             next.ok_or_else(|| over(ctx, stop.to_string(), false))
         }
-        Failed::Broken(Stop::Gone | Stop::Stuck) => Err(Over::Gone),
+        Failed::Broken(stop @ (Stop::Gone | Stop::Stuck)) => Err(Over::Gone(stop.to_string())),
         Failed::Broken(stop) => {
             leave(ctx, stop.cut());
             Err(Over::Broken(stop.to_string()))
@@ -148,7 +148,7 @@ fn blame(ctx: &Ctx, failure: Failure, why: impl FnOnce() -> String) {
 impl From<Refused> for Over {
     fn from(refused: Refused) -> Over {
         match refused {
-            Refused::Gone => Over::Gone,
+            Refused::Gone => Over::Gone(Stop::Gone.to_string()),
             refused => Over::Refused(refused),
         }
     }

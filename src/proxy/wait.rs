@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client::Client;
 use super::ctx::Ctx;
+use super::refusal::Refused;
 use super::retry::Over;
 use crate::core::{Patience, Verdict};
 use crate::link::Link;
@@ -37,7 +38,7 @@ pub(super) async fn for_room<C: Client>(client: &mut C, ctx: &mut Ctx, member: u
         loop {
             tokio::select! {
                 biased;
-                () = poll_fn(|context| client.poll_gone(context)) => return Err(Over::Gone),
+                () = poll_fn(|context| client.poll_gone(context)) => return Err(Refused::Gone.into()),
                 () = place.called() => {}
                 () = sleep_until(until) => break None,
             }

@@ -81,8 +81,8 @@ async fn beyond_the_memory_a_request_is_refused_before_its_body_and_streams_go_o
 
 #[tokio::test]
 async fn beyond_the_memory_a_connection_is_turned_away() {
-    let (gateway, _a) = with_memory(32 * OF_CONNECTION + OF_REQUEST, &Gate::new()).await;
-    let most = (32 * OF_CONNECTION + OF_REQUEST) / OF_CONNECTION;
+    let (gateway, _a) = with_memory(112 * OF_CONNECTION + OF_REQUEST, &Gate::new()).await;
+    let most = (112 * OF_CONNECTION + OF_REQUEST) / OF_CONNECTION;
     let mut idle = Vec::new();
     for count in 1..=most {
         idle.push(gateway.client().await);

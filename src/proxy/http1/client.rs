@@ -1,31 +1,23 @@
-//! HTTP/1.1 towards clients: one connection, its requests one after another.
-//!
-//! Pingora reads and validates the head of each request. What follows the head is read here, so that a body can be read
-//! while a response is written, and so that a connection without a request holds no buffer.
+//! A client that sent a request over HTTP/1.1.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{StatusCode, Version, header};
-use memchr::{memchr, memchr_iter};
+use http::StatusCode;
+use pingora::prelude::timeout;
 use pingora::protocols::Stream;
 use pingora::protocols::http::date::get_cached_date;
-use pingora::protocols::http::v1::server::HttpSession;
-use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::task::unconstrained;
 
-use super::client::{Added, BodyError, Client, Coding, Connection};
-use super::ctx::Ctx;
-use super::head::{self, write_field};
-use super::refusal::{Refusal, Refused};
-use super::{exchange, scratch};
-use crate::gateway::{ClientConnection, Gateway};
-use crate::http1::{Body, Framing, LAST_CHUNK, ResponseHead, is_token};
+use super::super::client::{Added, BodyError, Client, Coding};
+use super::super::form::Form;
+use super::super::head::write_field;
+use super::super::refusal::Refusal;
+use super::super::scratch;
+use crate::http1::{Body, Framing, LAST_CHUNK, ResponseHead};
 
 /// A client that sent a request over HTTP/1.1 or HTTP/1.0.
 pub(super) struct Http1 {
@@ -37,99 +29,14 @@ pub(super) struct Http1 {
     is_http10: bool,
     /// Whether the connection can be used again.
     keeps: bool,
+    /// Whether a response did not come to its end.
+    is_broken: bool,
     coding: Coding,
 }
 
-/// Serves the requests of a connection, of the first of which some bytes came already. After `shutdown` it serves one more.
-pub(super) async fn serve(
-    gateway: Arc<Gateway>,
-    connection: Arc<Connection>,
-    entry: ClientConnection,
-    (mut stream, mut unread): (Stream, BytesMut),
-    shutdown: &ShutdownWatch,
-) {
-    loop {
-        let max = gateway.snapshot.load().config.limits.max_header_bytes.saturating_add(HEAD_OVERHEAD);
-        let Some(bytes) = read_head(&mut stream, unread, &entry, max).await else { return };
-        if !entry.set_busy() {
-            return;
-        }
-        let mut ctx = Box::new(Ctx::new(&gateway, &connection));
-        let Some((mut client, accepted)) = Http1::open(stream, bytes, &mut ctx) else { return };
-        if *shutdown.borrow() {
-            client.close_after();
-        }
-        exchange::serve(&mut client, &mut ctx, accepted).await;
-        drop(ctx);
-        if !client.keeps || !client.unread.is_empty() {
-            return;
-        }
-        entry.set_idle(gateway.clock.now());
-        (stream, unread) = (client.stream, BytesMut::new());
-    }
-}
-
-/// Reads a head, at most about `max` bytes of it. `None` if the connection is over.
-async fn read_head(stream: &mut Stream, mut bytes: BytesMut, entry: &ClientConnection, max: usize) -> Option<BytesMut> {
-    poll_fn(|context| {
-        while !is_head(&bytes) && can_be_head(&bytes) && bytes.len() <= max {
-            let read = scratch::poll_read(stream, context, |_, read| {
-                bytes.extend_from_slice(read);
-                !read.is_empty()
-            });
-            match read {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(None),
-                Poll::Pending => return entry.poll_closed(context).map(|()| None),
-            }
-        }
-        Poll::Ready(Some(()))
-    })
-    .await?;
-    Some(bytes)
-}
-
-/// Whether the bytes are the start of a head, as far as the request line shows. Otherwise a client that speaks another
-/// protocol, such as TLS, would wait for an answer.
-fn can_be_head(bytes: &[u8]) -> bool {
-    let line = &bytes[empty_lines(bytes)..];
-    let (line, is_whole) = memchr(b'\n', line).map_or((line, false), |end| (&line[..end], true));
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let has_version = || [&b" HTTP/1.1"[..], b" HTTP/1.0"].iter().any(|version| line.ends_with(version));
-    line.first().is_none_or(|first| is_token(*first)) && memchr(b'\r', line).is_none() && (!is_whole || has_version())
-}
-
-/// Whether there is a whole head: an empty line after the request line.
-fn is_head(bytes: &[u8]) -> bool {
-    let bytes = &bytes[empty_lines(bytes)..];
-    memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
-}
-
-/// Bytes of empty lines before the request line, which servers should ignore (RFC 9112, section 2.2).
-fn empty_lines(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
-}
-
 impl Http1 {
-    /// The client of a request with this head, and whether the request is accepted. Pingora parses and validates the head.
-    /// `None` if it does not give the connection back.
-    fn open(stream: Stream, bytes: BytesMut, ctx: &mut Ctx) -> Option<(Http1, Result<(), Refused>)> {
-        if !is_head(&bytes) && can_be_head(&bytes) {
-            return Some((Http1::new(stream, BytesMut::new(), ctx), Err(Refusal::HEAD_TOO_LARGE.into())));
-        }
-        let mut session = HttpSession::new(stream);
-        session.set_pipelined_prefix(bytes);
-        if !matches!(at_once(session.read_request()), Some(Ok(Some(_)))) {
-            return Some((Http1::new(session.into_inner(), BytesMut::new(), ctx), Err(Refusal::MALFORMED.into())));
-        }
-        let accepted = head::accept(session.req_header(), Some(&session.get_headers_raw_bytes()), ctx);
-        let is_http10 = session.req_header().version == Version::HTTP_10;
-        let (stream, unread) = take_apart(session)?;
-        Some((Http1 { is_http10, ..Http1::new(stream, unread, ctx) }, accepted))
-    }
-
-    fn new(stream: Stream, unread: BytesMut, ctx: &Ctx) -> Http1 {
-        let form = &ctx.form;
+    /// A client whose request has this form. `unread` came after the head.
+    pub(super) fn new(stream: Stream, unread: BytesMut, form: &Form, is_http10: bool) -> Http1 {
         let framing = match form.length {
             // Where it ends is not clear.
             _ if !form.is_valid => Framing::UntilClose,
@@ -137,7 +44,23 @@ impl Http1 {
             length => Framing::Length(length.unwrap_or(0)),
         };
         let (body, keeps) = (Body::new(framing), form.is_valid && form.keeps);
-        Http1 { stream, unread, body, received: 0, is_http10: false, keeps, coding: Coding::Verbatim }
+        Http1 { stream, unread, body, received: 0, is_http10, keeps, is_broken: false, coding: Coding::Verbatim }
+    }
+
+    /// The connection, if another request can come on it.
+    ///
+    /// # Errors
+    ///
+    /// The client, whose connection must be closed.
+    pub(super) fn next(self) -> Result<Stream, Http1> {
+        if self.keeps && self.unread.is_empty() { Ok(self.stream) } else { Err(self) }
+    }
+
+    /// Ends the connection. Over TLS, the client can tell a whole response from one that was cut by the alert that this sends.
+    pub(super) async fn close(mut self) {
+        if !self.is_broken && self.stream.get_ssl_digest().is_some() {
+            let _ = timeout(MAX_CLOSE, self.stream.shutdown()).await;
+        }
     }
 
     /// Reads the next bytes of a body whose length is known straight into `into`.
@@ -174,27 +97,6 @@ impl Http1 {
             }
         });
         read.map(|read| read.unwrap_or(Err(BodyError::Gone)))
-    }
-}
-
-/// The connection behind a session, and what came after the head. Pingora gives both away once the request is over, which
-/// it is at once for a head that announces no body.
-fn take_apart(mut session: HttpSession) -> Option<(Stream, BytesMut)> {
-    let head = session.req_header_mut();
-    for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION] {
-        head.remove_header(&name);
-    }
-    session.set_server_keepalive(Some(0));
-    session.set_pipelining_enabled(true);
-    let (stream, rest) = at_once(session.reuse())?.ok()??.into_parts();
-    Some((stream, rest.unwrap_or_default()))
-}
-
-/// What a future is ready with that has nothing to wait for.
-fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(unconstrained(future)).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
     }
 }
 
@@ -349,7 +251,7 @@ impl Client for Http1 {
 
     /// The connection closes, before the end of the body.
     async fn break_off(&mut self) {
-        self.keeps = false;
+        (self.keeps, self.is_broken) = (false, true);
     }
 
     fn close_after(&mut self) {
@@ -365,7 +267,7 @@ fn write_status_line(out: &mut Vec<u8>, status: u16, reason: &str) {
 }
 
 /// Whether a field is the gateway's to set.
-pub(super) fn is_own(name: &str) -> bool {
+pub(in super::super) fn is_own(name: &str) -> bool {
     name.eq_ignore_ascii_case("x-ingle-backend") || name.eq_ignore_ascii_case("x-ingle-affinity")
 }
 
@@ -373,8 +275,6 @@ fn malformed() -> BodyError {
     BodyError::Refused(Refusal::MALFORMED)
 }
 
-/// What a head has besides what `limits.max_header_bytes` counts: its version, line ends, whitespace.
-const HEAD_OVERHEAD: usize = 1 << 10;
 /// Bytes of a next request that are read while this one is served.
 const MAX_EARLY: usize = 256;
 /// Bytes of a body that are read at once.
@@ -382,3 +282,5 @@ const MAX_READ: usize = 64 << 10;
 /// Room for the next read that is not worth growing the buffer for.
 const MIN_READ: usize = 4 << 10;
 const ROOM_FOR_HEAD: usize = 512;
+/// For a client that does not read the end of its connection.
+const MAX_CLOSE: Duration = Duration::from_secs(1);
