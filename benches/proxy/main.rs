@@ -1,26 +1,40 @@
-//! What a request costs: ingle, a bare Pingora proxy, and what people use today, side by side.
+//! What a request, a streamed chunk and a connection cost: ingle beside a bare Pingora proxy, nginx, HAProxy and Caddy.
 //!
 //! ```text
-//! cargo bench --bench proxy [-- --rounds 15 --requests 8000 --streams 500 --only ingle,bare]
+//! make bench [ARGS="--rounds 5 --only ingle,bare --only-work request,chunk"]
+//! cargo bench --bench proxy -- [OPTION]...                                  --help lists the options
 //! ```
 //!
-//! Every proxy is a process of its own in front of the same two backends, and all of them take turns in every round,
-//! so that a noisy machine is noisy for all. CPU time is the process's own (with its children), from `/proc`; ratios
-//! are against the bare Pingora proxy of the same run, medians over the rounds. nginx, HAProxy and Caddy take part
-//! where they are installed (`INGLE_CADDY` may name Caddy's path).
+//! Every proxy is a process in front of the same two backends. In each round every proxy takes its turn: it is started,
+//! warmed up, measured and stopped, so that a noisy machine is noisy for all of them and a lucky memory layout counts
+//! once. CPU time is the process's own (with its children), from `/proc`. The tables have medians over the rounds; a
+//! ratio is the median of the rounds' ratios to the baseline.
+//!
+//! Environment: `INGLE_BINARY` is a built ingle to measure instead of the library in this executable, `INGLE_BEFORE` an
+//! older one to compare with; `INGLE_BARE`, `INGLE_NGINX`, `INGLE_HAPROXY` and `INGLE_CADDY` are paths of the others.
+//! A proxy that is not installed is left out, with a message. `INGLE_BENCH_VERBOSE` shows the output of the processes.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench that can't run says why and ends")]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench that can't run prints why and ends")]
 
-mod load;
+mod backend;
+mod certificate;
+mod configs;
+mod document;
+mod figures;
+mod http1;
+mod http2;
+mod limits;
+mod options;
 mod process;
 mod proxies;
 mod roles;
+mod run;
 mod table;
+mod work;
 
 use std::process::ExitCode;
 
-use load::{Latency, Streams};
-use proxies::Proxy;
+use options::Options;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -29,93 +43,27 @@ fn main() -> ExitCode {
     {
         return code;
     }
-    let Some(options) = Options::parse(&args) else {
-        println!("usage: [--rounds N] [--requests N] [--streams N] [--chunks N] [--only NAME,NAME]");
-        return ExitCode::from(2);
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{}", options::usage());
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(&args) {
+        Ok(options) => options,
+        Err(error) => {
+            println!("{error}\n\n{}", options::usage());
+            return ExitCode::from(2);
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(bench(&options));
-    ExitCode::SUCCESS
-}
-
-/// How much work is done.
-struct Options {
-    rounds: usize,
-    requests: usize,
-    streams: usize,
-    chunks: usize,
-    only: Option<Vec<String>>,
-}
-
-impl Options {
-    fn parse(args: &[String]) -> Option<Options> {
-        let mut options = Options { rounds: 15, requests: 8_000, streams: 500, chunks: 60, only: None };
-        for pair in args.chunks(2) {
-            let [name, value] = pair else { return None };
-            match name.as_str() {
-                "--rounds" => options.rounds = value.parse().ok()?,
-                "--requests" => options.requests = value.parse().ok()?,
-                "--streams" => options.streams = value.parse().ok()?,
-                "--chunks" => options.chunks = value.parse().ok()?,
-                "--only" => options.only = Some(value.split(',').map(str::to_owned).collect()),
-                _ => return None,
-            }
+    runtime.block_on(async {
+        tokio::select! {
+            done = run::all(&options) => done,
+            // The proxies and backends end when their handles drop.
+            _ = tokio::signal::ctrl_c() => ExitCode::FAILURE,
         }
-        Some(options)
-    }
+    })
 }
 
-/// What one proxy did in all rounds.
-#[derive(Default)]
-struct Figures {
-    micros_per_request: Vec<f64>,
-    micros_per_chunk: Vec<f64>,
-    kib_per_stream: Vec<f64>,
-    added: Vec<Latency>,
-}
-
-async fn bench(options: &Options) {
-    let backends = [roles::backend(), roles::backend()];
-    let ports = [backends[0].port, backends[1].port];
-    let proxies = proxies::all(ports, options.only.as_deref());
-    let mut figures: Vec<Figures> = proxies.iter().map(|_| Figures::default()).collect();
-    for proxy in &proxies {
-        load::requests(proxy.port, load::CONNECTIONS, options.requests / 10).await;
-    }
-    for round in 1..=options.rounds {
-        eprintln!("round {round} of {}", options.rounds);
-        let direct = load::latency(ports[0], 400).await;
-        for (proxy, figures) in proxies.iter().zip(&mut figures) {
-            round_of(proxy, figures, direct, options).await;
-        }
-    }
-    table::print(&proxies, &figures, options.streams);
-}
-
-async fn round_of(proxy: &Proxy, figures: &mut Figures, direct: Latency, options: &Options) {
-    let before = proxy.process.cpu();
-    let done = load::requests(proxy.port, load::CONNECTIONS, options.requests).await;
-    figures.micros_per_request.push(per(proxy.process.cpu() - before, done));
-
-    let latency = load::latency(proxy.port, 400).await;
-    figures.added.push(latency - direct);
-
-    if options.streams == 0 {
-        return;
-    }
-    let memory = proxy.process.rss_kib();
-    let streams = Streams::open(proxy.port, options.streams, options.chunks).await;
-    figures.kib_per_stream.push((proxy.process.rss_kib() - memory) / options.streams as f64);
-    let before = proxy.process.cpu();
-    let chunks = streams.read_all().await;
-    figures.micros_per_chunk.push(per(proxy.process.cpu() - before, chunks));
-}
-
-/// Microseconds each.
-fn per(seconds: f64, n: usize) -> f64 {
-    seconds * 1e6 / n as f64
-}
-
-/// The allocator of the `ingle` binary, for all roles: what is compared is our own logic.
+/// The allocator of the `ingle` binary, for all roles.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

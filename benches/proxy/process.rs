@@ -1,4 +1,4 @@
-//! A process that is measured, and ended when this drops.
+//! A process that is measured. It ends when its handle drops.
 
 use std::process::{Child, Command, Stdio};
 
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// Starts a command; its output goes nowhere unless `INGLE_BENCH_VERBOSE` is set.
+    /// Starts a command. Its output is discarded unless `INGLE_BENCH_VERBOSE` is set.
     pub(crate) fn start(command: &mut Command) -> std::io::Result<Process> {
         if std::env::var_os("INGLE_BENCH_VERBOSE").is_none() {
             command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -14,14 +14,19 @@ impl Process {
         command.stdin(Stdio::null()).spawn().map(Process)
     }
 
-    /// Seconds of CPU time so far, user and system, of the process and its living children.
-    pub(crate) fn cpu(&self) -> f64 {
-        self.tree().iter().filter_map(|pid| ticks(*pid)).sum::<u64>() as f64 / TICKS_PER_SECOND
+    /// Microseconds of CPU time so far, user and system, of the process and its running children.
+    pub(crate) fn cpu_micros(&self) -> f64 {
+        self.tree().iter().filter_map(|pid| cpu_nanos(*pid)).sum::<u64>() as f64 / 1e3
     }
 
-    /// Resident memory in KiB, of the process and its children.
-    pub(crate) fn rss_kib(&self) -> f64 {
-        self.tree().iter().filter_map(|pid| rss(*pid)).sum::<u64>() as f64
+    /// Memory in KiB of the process and its children. A page that several processes share counts in parts (PSS).
+    pub(crate) fn memory_kib(&self) -> f64 {
+        self.tree().iter().filter_map(|pid| pss_kib(*pid)).sum::<u64>() as f64
+    }
+
+    /// Whether it has ended, which a measured process must not.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
     }
 
     fn tree(&self) -> Vec<u32> {
@@ -39,8 +44,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        for _ in 0..50 {
-            if matches!(self.0.try_wait(), Ok(Some(_)) | Err(_)) {
+        for _ in 0..100 {
+            if self.has_ended() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -50,8 +55,8 @@ impl Drop for Process {
     }
 }
 
-/// `schedstat` counts nanoseconds for each thread; `stat` only hundredths of a second for all.
-fn ticks(pid: u32) -> Option<u64> {
+/// `schedstat` counts nanoseconds for each thread; `stat` counts hundredths of a second.
+fn cpu_nanos(pid: u32) -> Option<u64> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let nanos = threads.flatten().filter_map(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
@@ -60,10 +65,8 @@ fn ticks(pid: u32) -> Option<u64> {
     Some(nanos.sum())
 }
 
-fn rss(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn pss_kib(pid: u32) -> Option<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse().ok()
 }
-
-const TICKS_PER_SECOND: f64 = 1e9;

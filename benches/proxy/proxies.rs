@@ -1,116 +1,147 @@
-//! The proxies that are compared, each with its hash of `X-Session-Id` and its access log off.
+//! The proxies that are compared.
 
-use std::net::TcpListener;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::certificate::Certificate;
+use super::configs::{self, Front, Setup};
 use super::process::Process;
-use super::roles::{this, wait_for};
+use super::roles::{free_port, this, wait_for};
 
-/// A proxy in front of the backends.
+/// Which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ingle,
+    /// An older ingle.
+    Before,
+    /// The least that a proxy on `pingora-proxy` can be: `benches/bare`.
+    Bare,
+    /// The same with the headers that ingle adds.
+    BareHeaders,
+    Nginx,
+    Haproxy,
+    Caddy,
+}
+
+/// A running proxy.
 pub(crate) struct Proxy {
-    pub(crate) name: &'static str,
     pub(crate) port: u16,
     pub(crate) process: Process,
 }
 
-/// Starts every proxy there is, or those that are named.
-pub(crate) fn all(backends: [u16; 2], only: Option<&[String]>) -> Vec<Proxy> {
-    let [a, b] = backends.map(|port| port.to_string());
-    let start = |name, process: &dyn Fn(u16, &Path) -> std::io::Result<Process>| {
-        let wanted = only.is_none_or(|only| only.iter().any(|wanted| wanted == name));
-        if wanted { start(name, process) } else { None }
-    };
-    let started = [
-        start("bare", &|port, _| bare(&[&port.to_string(), &a, &b])),
-        start("bare+headers", &|port, _| bare(&[&port.to_string(), &a, &b, "headers"])),
-        start("ingle", &|port, _| this(&["ingle", &ingle(port, backends)])),
-        start("nginx", &|port, dir| {
-            let file = write(dir, "nginx.conf", &nginx(port, backends, dir))?;
-            Process::start(Command::new("nginx").args(["-g", "daemon off;", "-c"]).arg(file))
-        }),
-        start("haproxy", &|port, dir| {
-            let file = write(dir, "haproxy.cfg", &haproxy(port, backends))?;
-            Process::start(Command::new("haproxy").arg("-f").arg(file))
-        }),
-        start("caddy", &|port, dir| {
-            let file = write(dir, "Caddyfile", &caddy(port, backends))?;
-            let caddy = std::env::var_os("INGLE_CADDY").unwrap_or_else(|| "caddy".into());
-            Process::start(
-                Command::new(caddy).env("HOME", dir).args(["run", "--adapter", "caddyfile", "--config"]).arg(file),
-            )
-        }),
-    ];
-    started.into_iter().flatten().collect()
-}
+impl Kind {
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::Ingle, Kind::Before, Kind::Bare, Kind::BareHeaders, Kind::Nginx, Kind::Haproxy, Kind::Caddy];
 
-fn start(name: &'static str, process: &dyn Fn(u16, &Path) -> std::io::Result<Process>) -> Option<Proxy> {
-    let port = free_port();
-    let dir = std::env::temp_dir().join(format!("ingle-bench-{}-{name}", std::process::id()));
-    let started = std::fs::create_dir_all(&dir).and_then(|()| process(port, &dir));
-    match started {
-        Ok(process) => {
-            wait_for(port);
-            Some(Proxy { name, port, process })
-        }
-        Err(error) => {
-            eprintln!("{name} does not take part: {error}");
-            None
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Ingle => "ingle",
+            Kind::Before => "before",
+            Kind::Bare => "bare",
+            Kind::BareHeaders => "bare+headers",
+            Kind::Nginx => "nginx",
+            Kind::Haproxy => "haproxy",
+            Kind::Caddy => "caddy",
         }
     }
-}
 
-/// The proxy of `benches/bare`, which `make bench` builds.
-fn bare(args: &[&str]) -> std::io::Result<Process> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bare/release/bare");
-    Process::start(Command::new(std::env::var_os("INGLE_BARE").map_or(built, PathBuf::from)).args(args))
-}
+    pub(crate) fn named(name: &str) -> Result<Kind, String> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| format!("unknown proxy: {name}"))
+    }
 
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
+    /// What the proxy reports as its version. An error means that it can't take part.
+    pub(crate) fn version(self) -> Result<String, String> {
+        let program = match self {
+            Kind::Ingle if std::env::var_os("INGLE_BINARY").is_none() => {
+                return Ok(format!("ingle {}, the library in this executable", env!("CARGO_PKG_VERSION")));
+            }
+            _ => self.program().ok_or("INGLE_BEFORE is not set")?,
+        };
+        let argument = match self {
+            Kind::Ingle | Kind::Before | Kind::Bare | Kind::BareHeaders => "--version",
+            Kind::Nginx | Kind::Haproxy => "-v",
+            Kind::Caddy => "version",
+        };
+        let output = Command::new(&program).arg(argument).output();
+        let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let line = text.lines().next().unwrap_or_default().trim();
+        match self {
+            Kind::Ingle | Kind::Before => Ok(format!("{line}, {}", program.display())),
+            Kind::Nginx => Ok(line.replace("nginx version: ", "")),
+            Kind::Caddy => Ok(format!("Caddy {}", line.split(' ').next().unwrap_or_default())),
+            Kind::Bare | Kind::BareHeaders | Kind::Haproxy => Ok(line.to_owned()),
+        }
+    }
 
-fn write(dir: &Path, name: &str, text: &str) -> std::io::Result<PathBuf> {
-    let file = dir.join(name);
-    std::fs::write(&file, text)?;
-    Ok(file)
-}
+    /// The executable; none for an ingle that is not a file.
+    fn program(self) -> Option<PathBuf> {
+        let path = |variable: &str, default: &str| {
+            Some(PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| OsString::from(default))))
+        };
+        match self {
+            Kind::Ingle => std::env::var_os("INGLE_BINARY").map(PathBuf::from),
+            Kind::Before => std::env::var_os("INGLE_BEFORE").map(PathBuf::from),
+            Kind::Bare | Kind::BareHeaders => {
+                path("INGLE_BARE", concat!(env!("CARGO_MANIFEST_DIR"), "/target/bare/release/bare"))
+            }
+            Kind::Nginx => path("INGLE_NGINX", "nginx"),
+            Kind::Haproxy => path("INGLE_HAPROXY", "haproxy"),
+            Kind::Caddy => path("INGLE_CADDY", "caddy"),
+        }
+    }
 
-fn ingle(port: u16, [a, b]: [u16; 2]) -> String {
-    format!(
-        "listeners: [{{ address: 127.0.0.1:{port} }}]\npools:\n  - name: main\n    health_check: {{ path: /health }}\n    \
-         backends: [{{ url: \"http://127.0.0.1:{a}\" }}, {{ url: \"http://127.0.0.1:{b}\" }}]\n"
-    )
-}
+    /// Starts it on a free port and waits until it listens.
+    pub(crate) fn start(
+        self,
+        front: Front,
+        backends: [u16; 2],
+        dir: &Path,
+        certificate: &Certificate,
+    ) -> Result<Proxy, String> {
+        let setup = Setup { front, port: free_port(), backends, dir, certificate };
+        let process = self.launch(&setup).map_err(|error| format!("starting: {error}"))?;
+        wait_for(setup.port)?;
+        Ok(Proxy { port: setup.port, process })
+    }
 
-fn nginx(port: u16, [a, b]: [u16; 2], dir: &Path) -> String {
-    let dir = dir.display();
-    format!(
-        "worker_processes 2;\nworker_rlimit_nofile 65536;\npid {dir}/pid;\nerror_log /dev/null;\n\
-         events {{ worker_connections 16384; }}\n\
-         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  client_body_temp_path {dir}/b;\n  \
-         proxy_temp_path {dir}/p;\n  fastcgi_temp_path {dir}/f;\n  uwsgi_temp_path {dir}/u;\n  scgi_temp_path {dir}/s;\n  \
-         upstream llm {{ hash $http_x_session_id consistent; server 127.0.0.1:{a}; server 127.0.0.1:{b}; \
-         keepalive 1024; keepalive_requests 1000000000; }}\n  \
-         server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://llm; proxy_http_version 1.1; \
-         proxy_set_header Connection \"\"; proxy_buffering off; proxy_read_timeout 1h; }} }}\n}}\n"
-    )
-}
-
-fn haproxy(port: u16, [a, b]: [u16; 2]) -> String {
-    format!(
-        "global\n  maxconn 8000\n  nbthread 2\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 1h\n  \
-         timeout server 1h\nfrontend f\n  bind 127.0.0.1:{port}\n  default_backend llm\nbackend llm\n  \
-         balance hdr(X-Session-Id)\n  hash-type consistent\n  option http-keep-alive\n  http-reuse always\n  \
-         server a 127.0.0.1:{a}\n  server b 127.0.0.1:{b}\n"
-    )
-}
-
-fn caddy(port: u16, [a, b]: [u16; 2]) -> String {
-    format!(
-        "{{\n  admin off\n  auto_https off\n}}\nhttp://:{port} {{\n  bind 127.0.0.1\n  \
-         reverse_proxy 127.0.0.1:{a} 127.0.0.1:{b} {{\n    lb_policy header X-Session-Id\n    flush_interval -1\n  }}\n}}\n"
-    )
+    fn launch(self, setup: &Setup<'_>) -> std::io::Result<Process> {
+        let mut command = Command::new(self.program().unwrap_or_default());
+        match self {
+            Kind::Ingle | Kind::Before => {
+                let file = setup.write("ingle.yaml", &configs::ingle(setup))?;
+                if self.program().is_none() {
+                    return this(&["ingle", &file.to_string_lossy()]);
+                }
+                command.args(["run", "--config"]).arg(file);
+            }
+            Kind::Bare | Kind::BareHeaders => {
+                command.args([setup.port, setup.backends[0], setup.backends[1]].map(|port| port.to_string()));
+                if self == Kind::BareHeaders {
+                    command.arg("headers");
+                }
+                match setup.front {
+                    Front::Http1 => {}
+                    Front::Http2 => drop(command.arg("h2c")),
+                    Front::Tls => {
+                        command.arg("tls").arg(&setup.certificate.certificate).arg(&setup.certificate.key);
+                    }
+                }
+            }
+            Kind::Nginx => {
+                let file = setup.write("nginx.conf", &configs::nginx(setup))?;
+                command.args(["-g", "daemon off;", "-c"]).arg(file);
+            }
+            Kind::Haproxy => {
+                let file = setup.write("haproxy.cfg", &configs::haproxy(setup))?;
+                command.arg("-f").arg(file);
+            }
+            Kind::Caddy => {
+                let file = setup.write("Caddyfile", &configs::caddy(setup))?;
+                command.env("HOME", setup.dir).args(["run", "--adapter", "caddyfile", "--config"]).arg(file);
+            }
+        }
+        Process::start(&mut command)
+    }
 }

@@ -1,41 +1,58 @@
-//! The table that the bench prints.
+//! The Markdown table of a workload.
 
-use super::Figures;
-use super::proxies::Proxy;
+use super::figures::{Column, Compare, DIRECT, Results, Row};
 
-/// Prints medians over the rounds, and ratios against the first proxy, the bare one.
-pub(crate) fn print(proxies: &[Proxy], figures: &[Figures], streams: usize) {
-    println!(
-        "\n| proxy | CPU per request | ratio | CPU per chunk | ratio | memory per stream | added p50 | added p99 |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    let Some(bare) = figures.first() else { return };
-    for (proxy, of) in proxies.iter().zip(figures) {
-        println!(
-            "| {} | {:.1} us | {:.2} | {:.1} us | {:.2} | {:.0} KiB | {:.0} us | {:.0} us |",
-            proxy.name,
-            median(&of.micros_per_request),
-            ratio(&of.micros_per_request, &bare.micros_per_request),
-            median(&of.micros_per_chunk),
-            ratio(&of.micros_per_chunk, &bare.micros_per_chunk),
-            of.kib_per_stream.iter().copied().fold(0.0, f64::max),
-            median(&of.added.iter().map(|latency| latency.p50).collect::<Vec<_>>()),
-            median(&of.added.iter().map(|latency| latency.p99).collect::<Vec<_>>()),
-        );
+/// A row for each proxy.
+pub(crate) fn markdown(results: &Results, baseline: &str) -> String {
+    let baseline = results.row(baseline);
+    let direct = results.row(DIRECT);
+    let heads: Vec<String> = results.columns.iter().flat_map(heads).collect();
+    let mut lines = vec![format!("| proxy | {} |", heads.join(" | ")), format!("|---{}|", "|---".repeat(heads.len()))];
+    for row in &results.rows {
+        let cells =
+            results.columns.iter().enumerate().flat_map(|(at, column)| cells(row, at, column, baseline, direct));
+        lines.push(format!("| {} | {} |", row.name, cells.collect::<Vec<_>>().join(" | ")));
     }
-    println!("\n1 KB POSTs over 64 keep-alive connections; {streams} event streams, a chunk each 50 ms.");
-    println!(
-        "CPU: medians over the rounds; ratio: median of the rounds' ratios against bare; memory: the round with the most."
-    );
+    for row in results.rows.iter().filter(|row| !row.failures.is_empty()) {
+        let rounds = row.rounds.len();
+        lines.push(format!("\n{} failed in {} of {rounds} rounds: {}", row.name, row.failures.len(), row.failures[0]));
+    }
+    lines.join("\n")
 }
 
-/// The median of the ratios, round by round: both took their turn under the same weather.
-fn ratio(of: &[f64], bare: &[f64]) -> f64 {
-    median(&of.iter().zip(bare).map(|(of, bare)| of / bare).collect::<Vec<_>>())
+fn heads(column: &Column) -> Vec<String> {
+    match column.compare {
+        Compare::Nothing => vec![column.head.clone()],
+        Compare::Ratio => vec![column.head.clone(), "ratio".to_owned()],
+        Compare::Added => vec![format!("added {}", column.head)],
+    }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+fn cells(row: &Row, at: usize, column: &Column, baseline: Option<&Row>, direct: Option<&Row>) -> Vec<String> {
+    let median = row.median(at);
+    match column.compare {
+        Compare::Nothing => vec![cell(median, column.unit)],
+        Compare::Ratio => {
+            let ratio = baseline.map_or(f64::NAN, |baseline| row.ratio(at, baseline));
+            vec![cell(median, column.unit), if ratio.is_finite() { format!("{ratio:.2}") } else { NONE.to_owned() }]
+        }
+        Compare::Added if row.name == DIRECT => vec![format!("({})", cell(median, column.unit))],
+        Compare::Added => {
+            vec![cell(direct.map_or(f64::NAN, |direct| row.added(at, direct)), column.unit)]
+        }
+    }
 }
+
+/// Three significant digits, except for counts, which have no unit.
+fn cell(value: f64, unit: &str) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => NONE.to_owned(),
+        _ if unit.is_empty() => format!("{value:.0}"),
+        size if size < 10.0 => format!("{value:.2} {unit}"),
+        size if size < 100.0 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+/// In place of a figure that there is not.
+const NONE: &str = "-";

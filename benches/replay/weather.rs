@@ -28,7 +28,7 @@ impl Weather {
         Self {
             at: Instant::now(),
             harness: own_seconds(),
-            proxies: gateways.iter().map(|gateway| gateway.process.cpu()).sum(),
+            proxies: gateways.iter().map(|gateway| gateway.process.cpu_micros() / 1e6).sum(),
             idle: idle_seconds(),
         }
     }

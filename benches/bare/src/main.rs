@@ -1,11 +1,17 @@
-//! The least that a proxy on `pingora-proxy` can be, for `benches/proxy`: `bare PORT BACKEND-PORT BACKEND-PORT [headers]`.
+//! The least that a proxy on `pingora-proxy` can be, for `benches/proxy`:
+//!
+//! ```text
+//! bare PORT BACKEND-PORT BACKEND-PORT [headers] [h2c | tls CERTIFICATE KEY]
+//! bare --version
+//! ```
 
-#![expect(clippy::expect_used, reason = "a bench that can't run says why and ends")]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench that can't run prints why and ends")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use pingora::apps::HttpServerOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{HttpPeer, http_proxy};
 use pingora::proxy::{ProxyHttp, Session};
@@ -14,14 +20,45 @@ use pingora::services::Service as _;
 use pingora::services::listening::Service;
 
 fn main() {
-    let args: Vec<String> = std::env::args().collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|first| first == "--version") {
+        println!("pingora-proxy {}", pingora_version());
+        return;
+    }
     let port = |index: usize| args.get(index).and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    let address = format!("127.0.0.1:{}", port(0));
+    let has = |word: &str| args.iter().any(|arg| arg == word);
+    let bare = Bare { headers: has("headers"), backends: [port(1), port(2)], turn: AtomicUsize::new(0) };
+    let mut service = service(bare, has("h2c"));
+    match args.iter().position(|arg| arg == "tls") {
+        None => service.add_tcp(&address),
+        Some(at) => service.add_tls(&address, &args[at + 1], &args[at + 2]).expect("a certificate and its key"),
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(serve(port(1), [port(2), port(3)], args.len() > 4));
+    runtime.block_on(async {
+        let (_stop, stops) = tokio::sync::watch::channel(false);
+        service.start_service(None, stops, 1).await;
+    });
 }
 
-/// The least that a Pingora proxy can be: two backends by turns. With `headers` it also tells the backend and the
-/// client what every proxy of ours and theirs tells them, so that the rest of the difference is our own logic.
+fn service(bare: Bare, h2c: bool) -> Service<pingora::proxy::HttpProxy<Bare>> {
+    let conf = ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() };
+    let mut proxy = http_proxy(&Arc::new(conf), bare);
+    let mut options = HttpServerOptions::default();
+    options.h2c = h2c;
+    proxy.server_options = Some(options);
+    Service::new("bare".to_owned(), proxy)
+}
+
+/// The version that Cargo chose.
+fn pingora_version() -> &'static str {
+    let package =
+        include_str!("../Cargo.lock").split("[[package]]").find(|text| text.contains("name = \"pingora-proxy\""));
+    package.and_then(|text| text.split("version = \"").nth(1)?.split('"').next()).unwrap_or("of an unknown version")
+}
+
+/// Two backends by turns. With `headers` it also adds the headers that ingle adds to requests and responses, so that the
+/// rest of the difference is ingle's own logic.
 struct Bare {
     headers: bool,
     backends: [u16; 2],
@@ -48,7 +85,10 @@ impl ProxyHttp for Bare {
     ) -> pingora::Result<()> {
         if self.headers {
             let client = session.client_addr().and_then(|address| address.as_inet()).expect("an address").ip();
-            let host = session.req_header().headers.get("host").cloned().expect("a host");
+            let request = session.req_header();
+            let host = request.headers.get("host").map(|host| host.as_bytes());
+            // HTTP/2 has an authority instead.
+            let host = host.or_else(|| Some(request.uri.host()?.as_bytes())).unwrap_or_default().to_vec();
             upstream.insert_header("X-Forwarded-For", client.to_string())?;
             upstream.insert_header("X-Forwarded-Proto", "http")?;
             upstream.insert_header("X-Forwarded-Host", host)?;
@@ -70,15 +110,6 @@ impl ProxyHttp for Bare {
         }
         Ok(())
     }
-}
-
-async fn serve(port: u16, backends: [u16; 2], headers: bool) {
-    let conf = ServerConf { upstream_keepalive_pool_size: 1024, ..ServerConf::default() };
-    let proxy = http_proxy(&Arc::new(conf), Bare { headers, backends, turn: AtomicUsize::new(0) });
-    let mut service = Service::new("bare".to_owned(), proxy);
-    service.add_tcp(&format!("127.0.0.1:{port}"));
-    let (_stop, stops) = tokio::sync::watch::channel(false);
-    service.start_service(None, stops, 1).await;
 }
 
 /// The allocator of the `ingle` binary.
