@@ -5,6 +5,7 @@
 //! | `response.rs` | the head of a response, and how its body is framed |
 //! | `body.rs` | the end of a body, by length, by chunks, or by the end of the connection |
 //! | `chunked.rs` | the chunked coding (RFC 9112, section 7.1), read and written |
+//! | `extension.rs` | chunk extensions, which pass unread |
 //! | `fields.rs` | header and trailer fields: line endings, and which ones belong to one connection only |
 //!
 //! Nothing here does I/O. The bytes of a backend's response pass to clients unchanged, so this code must never find
@@ -13,6 +14,7 @@
 
 mod body;
 mod chunked;
+mod extension;
 mod fields;
 mod response;
 

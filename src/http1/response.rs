@@ -46,12 +46,19 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         slots: &'h mut FieldSlots<'b>,
         to_head: bool,
     ) -> Result<Option<ResponseHead<'h, 'b>>, Malformed> {
+        // `httparse` skips empty lines, which RFC 9112, section 2.2 allows before a request only.
+        if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+            return Err(Malformed("not an HTTP/1.1 response"));
+        }
         let mut parsed = httparse::Response::new(&mut []);
         let length =
             match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, slots) {
-                Ok(httparse::Status::Complete(length)) => length,
-                Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD_BYTES => return Ok(None),
-                Ok(httparse::Status::Partial) => return Err(Malformed("the head is too large")),
+                Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
+                // It fails now, not when the rest of the head has come or the time for that is over.
+                Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD_BYTES => {
+                    return check_line_ends(bytes).map(|()| None);
+                }
+                Ok(_) => return Err(Malformed("the head is too large")),
                 Err(error) => return Err(Malformed(describe(error))),
             };
         check_line_ends(&bytes[..length])?;
@@ -136,7 +143,9 @@ impl Meaning {
                 }
             }
             14 if is_content_length(field.name) => {
-                let digits = Some(field.value).filter(|value| value.iter().all(u8::is_ascii_digit));
+                let is_number =
+                    |value: &&[u8]| value.len() <= MAX_LENGTH_DIGITS && value.iter().all(u8::is_ascii_digit);
+                let digits = Some(field.value).filter(is_number);
                 let length = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
                 if self.length.is_some() {
                     return Err(Malformed("more than one Content-Length"));
@@ -188,6 +197,8 @@ fn describe(error: httparse::Error) -> &'static str {
 const SWITCHING_PROTOCOLS: u16 = 101;
 /// Bytes that a head may have. HAProxy's and nginx's defaults are 16 and 8 KiB.
 pub const MAX_HEAD_BYTES: usize = 64 << 10;
+/// A length of more digits can be negative to a client that reads it into 64 bits.
+const MAX_LENGTH_DIGITS: usize = 18;
 
 #[cfg(test)]
 mod tests {
@@ -227,6 +238,8 @@ mod tests {
             "Content-Length: +5\r\n",
             "Content-Length:\r\n",
             "Content-Length: 18446744073709551616\r\n",
+            "Content-Length: 9223372036854775808\r\n",
+            "Content-Length: 0000000000000000005\r\n",
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
@@ -242,6 +255,9 @@ mod tests {
         }
         for head in [
             "HTTP/1.1 200 OK\nX: y\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: y",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "\n",
             "HTTP/2 200 OK\r\n\r\n",
             "HTTP/1.1 99 x\r\n\r\n",
             "HTTP/1.1 600 x\r\n\r\n",
@@ -278,5 +294,15 @@ mod tests {
         let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_HEAD_BYTES));
         let mut slots = ResponseHead::slots();
         assert!(ResponseHead::parse(long.as_bytes(), &mut slots, false).is_err());
+    }
+
+    #[test]
+    fn head_over_the_bound_is_malformed_in_one_piece() {
+        let rest = MAX_HEAD_BYTES - "HTTP/1.1 200 OK\r\nX: \r\n\r\n".len();
+        for (length, fits) in [(rest, true), (rest + 1, false)] {
+            let head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(length));
+            let mut slots = ResponseHead::slots();
+            assert_eq!(ResponseHead::parse(head.as_bytes(), &mut slots, false).is_ok(), fits, "{length}");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) fn chunks() -> Vec<Case> {
         cut("chunk size beyond 32 bits", body("100000005\r\nabcde\r\n0\r\n\r\n"), Closed),
         case("a chunk extension", body("5;a=b\r\nabcde\r\n0;c\r\n\r\n"), good),
         case("a quoted chunk extension", body("5;a=\"b;c\"\r\nabcde\r\n0\r\n\r\n"), good),
+        case("a chunk extension without a name", body("5;\r\nabcde\r\n0\r\n\r\n"), bad),
+        case("a chunk extension after a space", body("5; a\r\nabcde\r\n0\r\n\r\n"), bad),
         case("a chunk extension with LF", body("5;a\nabcde\r\n0\r\n\r\n"), bad),
         case("a chunk extension with CR", body("5;a\rb\r\nabcde\r\n0\r\n\r\n"), bad),
         case("a chunk extension of 100 KB", body(&format!("5;{}\r\nabcde\r\n0\r\n\r\n", "a".repeat(100_000))), bad),
