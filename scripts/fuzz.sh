@@ -15,7 +15,7 @@ case ${1:-} in
 keep) keep=1 && shift ;;
 [0-9]*) seconds=$1 && shift ;;
 esac
-guided="config session usage retry signals identity keys pool"
+guided="config session usage retry signals identity keys pool response"
 random="sockets hostile"
 targets=${*:-$guided $random}
 out=target/fuzz
@@ -34,6 +34,9 @@ build() {
 		grep -oE '[a-z_]+:|[A-Za-z0-9_.%/-]+' conf/reference.yaml | sort -u | sed 's/.*/"&"/'
 		printf '"%s"\n' '\x0a  - ' '\x0a    ' '{' '}' '[' ']' ': ' '&a ' '*a' '!t ' '<<: ' '|\x0a' '---\x0a' '? ' '~' '\xef\xbb\xbf' '\x0d\x0a'
 	} >"$out/config.dict"
+	printf '"%s"\n' 'HTTP/1.1 200 OK\x0d\x0a' 'HTTP/1.0 ' ' 204 ' ' 304 ' ' 101 ' 'Content-Length: ' 'Transfer-Encoding: chunked\x0d\x0a' \
+		'Connection: ' 'close' 'keep-alive' ', ' '\x0d\x0a' '\x0d\x0a\x0d\x0a' '0\x0d\x0a\x0d\x0a' '\x0a' '\x0d' ';a' '=\x22' '\x22' '\x5c' ': ' \
+		'\x0d\x0a ' '\x00' '\x7f' '\xff' '\x09' >"$out/response.dict"
 	say "building the targets (the first time takes minutes)"
 	"$fuzz" build --codegen-units 16 --target-dir "$out" >&2
 }
@@ -44,7 +47,7 @@ figure() { sed -nE "s/.*$1:? +([0-9]+).*/\1/p" "$out/$2.log" | tail -1; }
 guided() {
 	local target=$1 begun=$SECONDS options=()
 	mkdir -p "$out/corpus/$target" "fuzz/artifacts/$target"
-	if [ "$target" = config ]; then options=(-dict="$out/config.dict"); fi
+	if [ -f "$out/$target.dict" ]; then options=(-dict="$out/$target.dict"); fi
 	"$binaries/$target" "$out/corpus/$target" "fuzz/corpus/$target" "${options[@]}" -max_total_time="$seconds" -max_len=8192 \
 		-timeout=10 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$target/" -print_final_stats=1 \
 		>"$out/$target.log" 2>&1 || {

@@ -18,6 +18,10 @@ mod identity;
 mod input;
 #[path = "fuzz/keys.rs"]
 mod keys;
+#[path = "fuzz/reader.rs"]
+mod reader;
+#[path = "fuzz/response.rs"]
+mod response;
 #[path = "fuzz/retry.rs"]
 mod retry;
 #[path = "simulation/rng.rs"]
@@ -54,6 +58,11 @@ fn what_is_tried_again_is_what_the_readme_says() {
 #[test]
 fn signals_are_read_or_nothing_is_known() {
     replay("signals", 10_000, signals::check);
+}
+
+#[test]
+fn response_is_read_as_the_rfc_says() {
+    replay("response", 20_000, response::check);
 }
 
 #[test]
