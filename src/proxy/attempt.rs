@@ -31,7 +31,7 @@ pub(super) enum Failed {
     /// It stopped before the response started.
     Before {
         stop: Stop,
-        /// Whether the connection had served others before.
+        /// Whether the connection had served others before, and nothing came for this request.
         reused: bool,
         /// Milliseconds since the attempt started.
         after: Millis,
@@ -66,9 +66,9 @@ pub(super) async fn run<C: Client>(
         None => Box::pin(connect(client, ctx, &link)).await?,
     };
     let attempt = enter(ctx, client.body_received(), &link);
-    let before = |stop, ctx: &Ctx| {
+    let before = |stop, was_silent: bool, ctx: &Ctx| {
         let after = ctx.now().saturating_sub(attempt.started());
-        Failed::Before { stop, reused, after }
+        Failed::Before { stop, reused: reused && was_silent, after }
     };
     let mut pipe = Pipe {
         client,
@@ -77,10 +77,11 @@ pub(super) async fn run<C: Client>(
         attempt: &attempt,
         clock: ctx.gateway().clock,
     };
-    let mut reply = match receive(&mut pipe, ctx).await {
+    let mut was_silent = true;
+    let mut reply = match receive(&mut pipe, ctx, &mut was_silent).await {
         Ok(Some(reply)) => reply,
         Ok(None) => return Err(Failed::TurnedAway),
-        Err(stop) => return Err(before(stop, ctx)),
+        Err(stop) => return Err(before(stop, was_silent, ctx)),
     };
     pipe.upload.clear();
     reply.flow.send_head(pipe.client, reply.head).map_err(|_| Failed::Broken(Stop::Gone))?;
@@ -173,8 +174,13 @@ fn upload(ctx: &mut Ctx, link: &Link) -> Upload {
     }
 }
 
-/// Sends the request and reads the head of its response. `None` if the answer is given up for another attempt.
-async fn receive<C: Client>(pipe: &mut Pipe<'_, C>, ctx: &mut Ctx) -> Result<Option<Reply<C::Head>>, Stop> {
+/// Sends the request and reads the head of its response. `None` if the answer is given up for another attempt. Once
+/// anything came, `was_silent` is false: then the backend has seen the request.
+async fn receive<C: Client>(
+    pipe: &mut Pipe<'_, C>,
+    ctx: &mut Ctx,
+    was_silent: &mut bool,
+) -> Result<Option<Reply<C::Head>>, Stop> {
     let mut seen = Vec::new();
     loop {
         let is_open = poll_fn(|context| {
@@ -186,6 +192,7 @@ async fn receive<C: Client>(pipe: &mut Pipe<'_, C>, ctx: &mut Ctx) -> Result<Opt
         if !is_open.await? {
             return Err(Stop::Closed);
         }
+        *was_silent = false;
         loop {
             match parse(&mut seen, pipe, ctx)? {
                 Parsed::Incomplete => break,

@@ -57,7 +57,7 @@ impl Does {
 
     /// Whether it looks like the race with a server that closes idle connections, if the connection was not fresh.
     fn closes(self) -> bool {
-        matches!(self, Does::Close | Does::Reset | Does::HalfAHead | Does::Stale)
+        matches!(self, Does::Close | Does::Reset | Does::Stale)
     }
 }
 
