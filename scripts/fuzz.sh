@@ -16,7 +16,7 @@ keep) keep=1 && shift ;;
 [0-9]*) seconds=$1 && shift ;;
 esac
 guided="config session usage retry signals identity keys pool response"
-random="sockets hostile"
+random="sockets hostile answers"
 targets=${*:-$guided $random}
 out=target/fuzz
 binaries=$out/$(rustc -vV | sed -n 's/^host: //p')/release
@@ -63,6 +63,7 @@ random() {
 	case $target in
 	sockets) test=(--test gateway retry_random) each=1000 ;;
 	hostile) test=(--test hostile fuzz) each=20000 ;;
+	answers) test=(--test hostile random_answers) each=20000 ;;
 	*) say "no target $target: there are $guided $random" && return 1 ;;
 	esac
 	while [ $((SECONDS - begun)) -lt "$seconds" ]; do

@@ -1,7 +1,7 @@
 //! Hostile clients against the real gateway, in front of a backend that remembers every byte.
 //!
 //! After each case: the gateway still serves, everything it took has been given back, and nothing reached the backend
-//! but the well-formed requests that the table names.
+//! but the well-formed requests that the table names. Hostile backends are in [`upstream`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // all of it is test code
 
@@ -14,10 +14,13 @@ mod grammar;
 mod h2c;
 mod judge;
 mod protocol;
+#[path = "../fuzz/reader.rs"]
+mod reader;
 mod session;
 mod slow;
 mod strict;
 mod table;
+mod upstream;
 mod world;
 
 use table::{bytes, chunks, connection, framing, size, target};
