@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::client::{Client, Kind, Outcome, read_http1, read_http2_response};
 use super::judge::control;
 use super::origin::EARLY;
-use super::script::{PIECE, Step, answer, chunked};
+use super::script::{PIECE, Step, answer, chunked, counted};
 use super::stage::Stage;
 use crate::cases::PATIENCE;
 
@@ -129,6 +129,14 @@ async fn answer_to_half_an_upload_is_relayed() {
     ] {
         all_clients(&stage, name, LONG, &steps, is(413, b"large")).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_early_answer_arrives_whole() {
+    let stage = Stage::with_little_upload_time().await;
+    let payload = counted(0, 200_000);
+    let send = Step::Send(answer(format!("Content-Length: {}", payload.len()), &payload));
+    all_clients(&stage, "200 KB", LONG, &[send, Step::AwaitEnd, Step::Hang], is(200, &payload)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
