@@ -31,7 +31,7 @@ struct Entry {
     terms: Terms,
     /// When all of the request had been sent to this backend; 0 before.
     sent: AtomicU64,
-    /// Until when the client must have sent more of the request; valid until all of it was sent.
+    /// Until when the client must have sent more of the request; valid until all of it was sent or the response started.
     upload_due: AtomicU64,
     /// When the last byte of the response came; 0 before the first one.
     progress: AtomicU64,
@@ -170,7 +170,7 @@ impl Entry {
         let over = |since: Millis, limit: Option<Millis>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
         match (self.sent.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed)) {
             _ if over(started, deadlines.total) => Some(Cut::Total),
-            (0, _) => (now >= self.upload_due.load(Ordering::Relaxed)).then_some(Cut::Upload),
+            (0, 0) => (now >= self.upload_due.load(Ordering::Relaxed)).then_some(Cut::Upload),
             (sent, 0) => over(sent, deadlines.first_byte).then_some(Cut::FirstByte),
             (_, last) => over(last, deadlines.idle).then_some(Cut::Idle),
         }
@@ -261,6 +261,15 @@ mod tests {
 
         let attempt = table.enter(terms(false, NONE), 200, Some(300));
         assert_eq!((table.cut_late(300), attempt.reason()), (1, Some(Cut::Upload)));
+    }
+
+    #[test]
+    fn early_response_has_the_deadlines_of_a_response() {
+        let table = Arc::new(Attempts::default());
+        let attempt = table.enter(terms(false, Deadlines { idle: Some(100), ..NONE }), 200, Some(300));
+        attempt.progress(290);
+        assert_eq!(table.cut_late(389), 0, "the backend can answer without the rest of the request");
+        assert_eq!((table.cut_late(390), attempt.reason()), (1, Some(Cut::Idle)));
     }
 
     #[test]

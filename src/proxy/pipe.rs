@@ -130,7 +130,9 @@ impl<C: Client> Pipe<'_, C> {
     /// Ready when there is no use in waiting any longer.
     pub(super) fn poll_stop(&mut self, context: &mut Context<'_>) -> Poll<Stop> {
         if let Poll::Ready(cut) = self.attempt.poll_cut(context) {
-            return Poll::Ready(Stop::Cut(cut));
+            // The rest of the request is late because the backend takes no more of it.
+            let is_backends = cut == Cut::Upload && self.upload.is_blocked;
+            return Poll::Ready(Stop::Cut(if is_backends { Cut::FirstByte } else { cut }));
         }
         self.client.poll_gone(context).map(|()| Stop::Gone)
     }
@@ -151,6 +153,8 @@ pub(super) struct Upload {
     is_flushed: bool,
     /// Whether all of it was sent.
     is_complete: bool,
+    /// Whether the backend takes no more at the moment.
+    is_blocked: bool,
 }
 
 /// What follows what is being written.
@@ -174,7 +178,7 @@ pub(super) struct FromClient {
 impl Upload {
     /// A request whose body is here.
     pub(super) fn whole(head: Vec<u8>, body: Bytes) -> Upload {
-        Upload { head, body, written: 0, rest: Rest::Nothing, is_flushed: false, is_complete: false }
+        Upload { head, body, written: 0, rest: Rest::Nothing, is_flushed: false, is_complete: false, is_blocked: false }
     }
 
     /// A request of whose body only the start is here.
@@ -217,7 +221,9 @@ impl Upload {
         clock: Clock,
     ) -> Result<(), Stop> {
         loop {
-            match self.poll_write(context, backend) {
+            let wrote = self.poll_write(context, backend);
+            self.is_blocked = wrote.is_pending();
+            match wrote {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
                     self.give_up();

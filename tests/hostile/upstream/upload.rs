@@ -11,7 +11,7 @@ use super::client::{Client, Kind, Outcome, read_http1, read_http2_response};
 use super::judge::control;
 use super::origin::EARLY;
 use super::script::{PIECE, Step, answer, chunked, counted};
-use super::stage::Stage;
+use super::stage::{Stage, UPLOAD_MILLIS};
 use crate::cases::PATIENCE;
 
 /// What a future returns that does not end.
@@ -139,6 +139,17 @@ async fn large_early_answer_arrives_whole() {
     all_clients(&stage, "200 KB", LONG, &[send, Step::AwaitEnd, Step::Hang], is(200, &payload)).await;
 }
 
+/// The answer takes longer than the client is given for its request, which the backend does not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_early_answer_arrives_whole() {
+    let stage = Stage::with_little_upload_time().await;
+    let payload = vec![b'x'; UPLOAD_MILLIS * 3 / 2];
+    let head = Step::Send(answer(format!("Content-Length: {}", payload.len()), ""));
+    let drip = Step::Drip(payload.clone());
+    let steps = [Step::Take(1), Step::AwaitBlocked, head, drip, Step::AwaitEnd, Step::Hang];
+    all_clients(&stage, "a byte a millisecond", LONG, &steps, is(200, &payload)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_early_answer_is_refused() {
     let stage = Stage::with_little_upload_time().await;
@@ -151,6 +162,16 @@ async fn malformed_early_answer_is_refused() {
         let steps = [Step::Take(1), Step::AwaitBlocked, Step::Send(bytes), Step::AwaitEnd, Step::Hang];
         all_clients(&stage, name, LONG, &steps, refused).await;
     }
+}
+
+/// The client did nothing wrong, so it does not get the 408 of a slow client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backend_that_reads_nothing_is_504() {
+    let stage = Stage::with_little_upload_time().await;
+    let steps = [Step::Take(1), Step::AwaitBlocked, Step::AwaitEnd, Step::Hang];
+    all_clients(&stage, "silence", LONG, &steps, |outcome| outcome.status == Some(504)).await;
+    let steps = [Step::Take(1), Step::AwaitBlocked, Step::Hang];
+    all_clients(&stage, "silence after a pause", LONG, &steps, |outcome| outcome.status == Some(504)).await;
 }
 
 /// Far more than the buffers of the two connections hold.
