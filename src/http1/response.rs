@@ -72,7 +72,15 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         fields.iter().try_for_each(|field| meaning.note(field))?;
         let framing = meaning.framing(status, to_head, http10)?;
         let keep_alive = !meaning.close && (!http10 || meaning.keep_alive) && framing != Framing::UntilClose;
-        Ok(Some(ResponseHead { status, reason, fields, length, framing, keep_alive, nominates: meaning.nominates }))
+        Ok(Some(ResponseHead {
+            status,
+            reason,
+            fields,
+            length,
+            framing,
+            keep_alive,
+            nominates: meaning.nominations > 0,
+        }))
     }
 
     /// A head that the gateway makes itself, with a body of `length` bytes.
@@ -127,7 +135,7 @@ struct Meaning {
     chunked: bool,
     close: bool,
     keep_alive: bool,
-    nominates: bool,
+    nominations: usize,
 }
 
 impl Meaning {
@@ -138,8 +146,11 @@ impl Meaning {
                     match token {
                         _ if token.eq_ignore_ascii_case(b"close") => self.close = true,
                         _ if token.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
-                        _ => self.nominates = true,
+                        _ => self.nominations += 1,
                     }
+                }
+                if self.nominations > MAX_NOMINATIONS {
+                    return Err(Malformed("too many names in Connection"));
                 }
             }
             14 if is_content_length(field.name) => {
@@ -197,6 +208,8 @@ fn describe(error: httparse::Error) -> &'static str {
 const SWITCHING_PROTOCOLS: u16 = 101;
 /// Bytes that a head may have. HAProxy's and nginx's defaults are 16 and 8 KiB.
 pub const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Names in `Connection`: each field of a head is compared with each of them.
+const MAX_NOMINATIONS: usize = 16;
 /// A length of more digits can be negative to a client that reads it into 64 bits.
 const MAX_LENGTH_DIGITS: usize = 18;
 
@@ -294,6 +307,16 @@ mod tests {
         let long = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_HEAD_BYTES));
         let mut slots = ResponseHead::slots();
         assert!(ResponseHead::parse(long.as_bytes(), &mut slots, false).is_err());
+    }
+
+    #[test]
+    fn names_in_connection_are_bounded() {
+        for (names, is_valid) in [(MAX_NOMINATIONS, true), (MAX_NOMINATIONS + 1, false)] {
+            let fields = format!("Content-Length: 0\r\nConnection: close, {}\r\n", vec!["x"; names].join(","));
+            assert_eq!(framing(&fields).is_ok(), is_valid, "{names}");
+            let fields = format!("Content-Length: 0\r\n{}", "Connection: x\r\n".repeat(names));
+            assert_eq!(framing(&fields).is_ok(), is_valid, "{names} fields");
+        }
     }
 
     #[test]

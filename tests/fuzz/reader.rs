@@ -119,8 +119,11 @@ impl<'a> Reader<'a> {
         let fields = self.fields(MAX_FIELDS)?;
         check((100..600).contains(&status))?;
         let framing = framing(status, version, to_head, &fields)?;
-        let keep_alive = framing != Framing::UntilClose && persists(version, &fields);
-        let fields = fields.iter().filter(|field| is_forwarded(status, &field.0, &fields)).cloned().collect();
+        let options = options(&fields);
+        let is_name = |option: &&String| !matches!(&option[..], "" | "close" | "keep-alive");
+        check(options.iter().filter(is_name).count() <= MAX_NOMINATIONS)?;
+        let keep_alive = framing != Framing::UntilClose && persists(version, &options);
+        let fields = fields.into_iter().filter(|(name, _)| is_forwarded(status, name, &options)).collect();
         Ok(Head { status, reason, fields, length: self.at, framing, keep_alive })
     }
 
@@ -333,6 +336,7 @@ fn framing(status: u16, version: u8, to_head: bool, fields: &[Field]) -> Read<Fr
     Ok(if is_empty { Framing::Length(0) } else { framing })
 }
 
+/// The options of `Connection` (RFC 9110, section 7.6.1).
 fn options(fields: &[Field]) -> Vec<String> {
     let values = values(fields, "Connection").into_iter().map(String::from_utf8_lossy);
     values
@@ -343,19 +347,18 @@ fn options(fields: &[Field]) -> Vec<String> {
 }
 
 /// Section 9.3.
-fn persists(version: u8, fields: &[Field]) -> bool {
-    let options = options(fields);
+fn persists(version: u8, options: &[String]) -> bool {
     let has = |option: &str| options.iter().any(|other| other == option);
     !has("close") && (version == b'1' || has("keep-alive"))
 }
 
 /// RFC 9110, sections 7.6.1 and 11.7; and section 8.6: no length where there can be no body.
-fn is_forwarded(status: u16, name: &str, fields: &[Field]) -> bool {
+fn is_forwarded(status: u16, name: &str, options: &[String]) -> bool {
     let name = name.to_ascii_lowercase();
     if name == "content-length" {
         return !matches!(status, 100..200 | 204);
     }
-    !is_of_connection(&name) && !options(fields).contains(&name)
+    !is_of_connection(&name) && !options.contains(&name)
 }
 
 fn is_of_connection(name: &str) -> bool {
@@ -383,6 +386,8 @@ fn is_forwarded_trailer(name: &str) -> bool {
 
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 pub(crate) const MAX_FIELDS: usize = 256;
+/// Names in `Connection`.
+const MAX_NOMINATIONS: usize = 16;
 /// 2^63 has 19.
 const MAX_LENGTH_DIGITS: usize = 18;
 /// 2^60 has 16.

@@ -10,6 +10,9 @@ pub(crate) fn sizes() -> Vec<Case> {
         answer(format!("Content-Length: 5\r\nX: {}", "x".repeat(filler)), "hello")
     };
     let many = |count: usize| answer(format!("{}Content-Length: 5", fields(count)), "hello");
+    let nominated = |names: usize| {
+        answer(format!("Content-Length: 5\r\nConnection: keep-alive, {}", vec!["x"; names].join(",")), "hello")
+    };
     let drip = answer("Content-Length: 5\r\nX: y", "hello");
     let endless = |field: String| Case::refused("", "HTTP/1.1 200 OK\r\n").then([Step::Flood(field.into_bytes())]);
     let named = |name: &str, case: Case| Case { name: name.to_owned(), ..case };
@@ -21,6 +24,9 @@ pub(crate) fn sizes() -> Vec<Case> {
         Case::whole("250 fields", many(MAX_FIELDS - 6), "hello"),
         Case::refused("257 fields", many(MAX_FIELDS + 1)),
         Case::refused("10,000 fields", many(10_000)),
+        Case::whole("16 names in Connection", nominated(16), "hello"),
+        Case::refused("17 names in Connection", nominated(17)),
+        Case::refused("30,000 names in Connection", nominated(30_000)),
         Case::refused("100 KB of empty lines", "\r\n".repeat(50_000)),
         named("a field without end", endless("x".repeat(1000))),
         named("fields without end", endless("X: y\r\n".to_owned())),
