@@ -24,9 +24,8 @@ pub(crate) fn check(bytes: &[u8]) {
     let whole = read(&mut std::iter::once(&text[..]), "one piece");
     let (start, end) = text.split_at(cut % (text.len() + 1));
     read(&mut [start, end].into_iter(), "two pieces");
-    let length = if in_bytes { 1 } else { 1 + cut % 257 };
-    let least = if text.len() <= SHORT { 1 } else { text.len() / FEW };
-    read(&mut text.chunks(length.max(least)), "pieces of one length");
+    let length = if in_bytes && text.len() <= SHORT { 1 } else { (1 + cut % 257).max(text.len() / FEW) };
+    read(&mut text.chunks(length), "pieces of one length");
     whole.passes_verbatim(&text);
     is_read_as_written(&expected.payload, cut);
 }
@@ -170,8 +169,9 @@ fn is_read_as_written(payload: &[u8], cut: usize) {
     assert_eq!((read.payload.as_slice(), read.trailers, read.end), (payload, None, End::At(message.len())));
 }
 
-/// A head is parsed anew with each piece, so a connection that is longer than this comes in few of them.
-const SHORT: usize = 1 << 10;
+/// A head is parsed anew with each piece, so a connection that is longer than this does not come byte by byte.
+const SHORT: usize = 256;
+/// The most pieces otherwise.
 const FEW: usize = 16;
 /// More than any bound of a head or a line.
 const LONG: usize = 80 << 10;
