@@ -15,7 +15,7 @@ case ${1:-} in
 keep) keep=1 && shift ;;
 [0-9]*) seconds=$1 && shift ;;
 esac
-guided="config session usage retry signals identity keys pool response"
+guided="config session usage events retry signals identity keys pool response"
 random="sockets hostile answers"
 targets=${*:-$guided $random}
 out=target/fuzz

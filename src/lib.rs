@@ -9,7 +9,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | [`tls`], [`http1`] | certificates and keys, from PEM to what rustls takes; HTTP/1.1 on the wire |
+//! | [`tls`], [`http1`], [`sse`] | certificates and keys, from PEM to what rustls takes; HTTP/1.1 on the wire; streams of events, up to their first output |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
 //! | [`clock`], [`access_log`], [`gauge`], [`kept`] | the one clock of the process, jitter; one line for each request; how much of something is in use; files that are followed |
@@ -63,5 +63,6 @@ pub mod reload;
 pub mod server;
 pub mod signals;
 pub mod snapshot;
+pub mod sse;
 pub mod tls;
 pub mod watch;

@@ -12,6 +12,8 @@
 mod config;
 #[path = "fuzz/corpus.rs"]
 mod corpus;
+#[path = "fuzz/events.rs"]
+mod events;
 #[path = "fuzz/identity.rs"]
 mod identity;
 #[path = "fuzz/input.rs"]
@@ -48,6 +50,11 @@ fn a_session_is_what_the_contract_says() {
 #[test]
 fn usage_is_what_the_end_of_an_answer_says() {
     replay("usage", 3000, usage::check);
+}
+
+#[test]
+fn first_output_is_found_in_any_stream() {
+    replay("events", 20_000, events::check);
 }
 
 #[test]
