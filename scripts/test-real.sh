@@ -9,5 +9,7 @@ say "real llama-servers"
 settings=$(scripts/real/setup.sh)
 eval "$settings"
 export INGLE_REAL_PYTHON INGLE_REAL_MODEL INGLE_REAL=1
+# How many streams each test of a failure loses, and how many turns the figures are compared over.
+export INGLE_REAL_STREAMS=${INGLE_REAL_STREAMS:-40} INGLE_REAL_TURNS=${INGLE_REAL_TURNS:-200}
 say "tests on real llama-servers"
 cargo test --test real -- --nocapture --test-threads=1 "$@"

@@ -50,8 +50,14 @@ pub struct Line<'a> {
     pub bytes_out: u64,
     /// To the first byte of the response.
     pub first_byte_ms: Option<u64>,
+    /// To the first output of a stream, or the first byte of another response's body.
+    pub first_token_ms: Option<u64>,
     /// To its end.
     pub total_ms: u64,
+    /// Tokens of the prompt, as the backend reports them.
+    pub prompt_tokens: Option<u64>,
+    /// Those of them that were in the KV cache.
+    pub cached_tokens: Option<u64>,
     /// The hash of the session.
     pub session: Option<String>,
     /// The request id, the client's own or ours.
@@ -104,9 +110,10 @@ fn json(line: &Line<'_>) -> String {
 }
 
 fn human(line: &Line<'_>) -> String {
-    let first_byte = line.first_byte_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
+    let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms}ms"));
+    let count = |tokens: Option<u64>| tokens.map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
     let mut text = format!(
-        "{} {} {} {} client={}{} backend={} affinity={}{} attempts={} in={} out={} first_byte={first_byte} total={}ms session={} id={:?}",
+        "{} {} {} {} client={}{} backend={} affinity={}{} attempts={} in={} out={} first_byte={} first_token={} total={}ms prompt={} cached={} session={} id={:?}",
         line.time,
         line.method,
         line.path.escape_debug(),
@@ -119,7 +126,11 @@ fn human(line: &Line<'_>) -> String {
         line.attempts,
         line.bytes_in,
         line.bytes_out,
+        time(line.first_byte_ms),
+        time(line.first_token_ms),
         line.total_ms,
+        count(line.prompt_tokens),
+        count(line.cached_tokens),
         line.session.as_deref().unwrap_or("-"),
         line.request_id,
     );

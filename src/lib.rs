@@ -12,6 +12,7 @@
 //! | [`tls`], [`http1`], [`sse`] | certificates and keys, from PEM to what rustls takes; HTTP/1.1 on the wire; streams of events, up to their first output |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
+//! | [`api`] | the figures and errors of each API |
 //! | [`clock`], [`access_log`], [`gauge`], [`kept`] | the one clock of the process, jitter; one line for each request; how much of something is in use; files that are followed |
 //! | [`metrics`] | every metric name, label and bucket |
 //! | [`certificates`] | the certificates in force, of listeners and towards backends; they follow their files |
@@ -46,6 +47,7 @@
 pub mod access;
 pub mod access_log;
 pub mod admin;
+pub mod api;
 pub mod certificates;
 pub mod cli;
 pub mod clock;

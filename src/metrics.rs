@@ -10,6 +10,7 @@ mod families;
 mod labels;
 mod limits;
 mod overload;
+mod retries;
 mod signals;
 mod watch;
 
@@ -20,13 +21,14 @@ pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase};
 pub use limits::{LimitMetrics, Shed};
 pub use overload::QueueExit;
+pub use retries::RetryMetrics;
 pub use watch::WatchMetrics;
 
-use crate::core::retry::RetryReason;
 use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
 use families::Families;
 use overload::{Exits, OverloadFamilies, Spills};
+use retries::RetryFamilies;
 use watch::WatchFamilies;
 
 /// All metric families of the gateway.
@@ -35,11 +37,12 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     first_byte: HistogramVec,
+    first_token: HistogramVec,
     in_flight: IntGaugeVec,
     healthy: IntGaugeVec,
     state: IntGaugeVec,
     transitions: IntCounterVec,
-    retries: IntCounterVec,
+    retries: RetryFamilies,
     aborts: IntCounterVec,
     session_keys: IntCounterVec,
     displaced: IntGaugeVec,
@@ -104,6 +107,12 @@ impl Metrics {
                 &["pool", "backend", "affinity"],
                 &FIRST_BYTE_BUCKETS,
             )?,
+            first_token: histogram(
+                "ingle_time_to_first_token_seconds",
+                "From the request's head to the first output of a stream, or the first body byte of another response",
+                &["pool", "backend", "affinity"],
+                &FIRST_BYTE_BUCKETS,
+            )?,
             in_flight: gauge("ingle_in_flight_requests", "Requests on a backend now", &["pool", "backend"])?,
             healthy: gauge(
                 "ingle_backend_healthy",
@@ -120,11 +129,7 @@ impl Metrics {
                 "Changes of a backend's state, by the new state and the cause",
                 &["pool", "backend", "to", "cause"],
             )?,
-            retries: counter(
-                "ingle_retries_total",
-                "Attempts after the first of a request, by what made them necessary",
-                &["pool", "reason"],
-            )?,
+            retries: RetryFamilies::new(&families)?,
             aborts: counter(
                 "ingle_client_aborts_total",
                 "Requests whose client left, by how far they were",
@@ -158,6 +163,8 @@ impl Metrics {
             duration: self.duration.with_label_values(&[pool, name]),
             first_byte: Affinity::ALL
                 .map(|affinity| self.first_byte.with_label_values(&[pool, name, affinity.as_str()])),
+            first_token: Affinity::ALL
+                .map(|affinity| self.first_token.with_label_values(&[pool, name, affinity.as_str()])),
             prompt_tokens: Affinity::ALL.map(|affinity| {
                 ["false", "true"]
                     .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
@@ -171,7 +178,7 @@ impl Metrics {
     pub fn pool(&self, pool: &str, session_headers: &[&str]) -> PoolMetrics {
         PoolMetrics {
             unanswered: Code::ALL.map(|code| self.requests.with_label_values(&[pool, "none", "none", code.as_str()])),
-            retries: RetryReason::ALL.map(|reason| self.retries.with_label_values(&[pool, reason.as_str()])),
+            retries: self.retries.pool(pool),
             aborts: Phase::ALL.map(|phase| self.aborts.with_label_values(&[pool, phase.as_str()])),
             session_headers: session_headers.iter().map(|name| self.session_keys.with_label_values(&[name])).collect(),
             session_none: self.session_keys.with_label_values(&["none"]),
@@ -203,12 +210,13 @@ impl Metrics {
         }
     }
 
-    /// The text that Prometheus scrapes. Gauges are read from `pool` now.
+    /// The text that Prometheus scrapes. Gauges are read from `pool` now; `held` requests wait until one of its backends can
+    /// serve them.
     #[must_use]
-    pub fn render(&self, pool_name: &str, pool: &Pool) -> String {
+    pub fn render(&self, pool_name: &str, pool: &Pool, held: usize) -> String {
         pool.members().iter().for_each(|member| self.look_at(pool_name, &member.backend));
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
-        self.overload.read(pool_name, pool);
+        self.overload.read(pool_name, pool, held);
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.families.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");
@@ -228,6 +236,7 @@ pub struct BackendMetrics {
     requests: [[IntCounter; 5]; 6],
     duration: Histogram,
     first_byte: [Histogram; 6],
+    first_token: [Histogram; 6],
     prompt_tokens: [[IntCounter; 2]; 6],
     exits: Exits,
 }
@@ -247,6 +256,11 @@ impl BackendMetrics {
     /// Notes how long the first byte took.
     pub fn first_byte(&self, affinity: Affinity, seconds: f64) {
         self.first_byte[affinity as usize].observe(seconds);
+    }
+
+    /// Notes how long the first token took.
+    pub fn first_token(&self, affinity: Affinity, seconds: f64) {
+        self.first_token[affinity as usize].observe(seconds);
     }
 
     /// Counts what the backend said of a prompt.
@@ -281,7 +295,8 @@ impl BackendMetrics {
 /// What is counted of a pool.
 pub struct PoolMetrics {
     unanswered: [IntCounter; 5],
-    retries: [IntCounter; 6],
+    /// Retries.
+    pub retries: RetryMetrics,
     aborts: [IntCounter; 3],
     session_headers: Vec<IntCounter>,
     /// Requests without a session.
@@ -297,11 +312,6 @@ impl PoolMetrics {
     /// Counts a request that no backend answered.
     pub fn unanswered(&self, code: Code) {
         self.unanswered[code as usize].inc();
-    }
-
-    /// Counts a retry.
-    pub fn retry(&self, reason: RetryReason) {
-        self.retries[reason as usize].inc();
     }
 
     /// Counts a session that was sent elsewhere because its place was too busy.
@@ -341,7 +351,9 @@ fn causes(to: State) -> &'static [Cause] {
     match to {
         State::Warming => &[Cause::Loading],
         State::Healthy => &[Cause::Probe, Cause::Response],
-        State::Unhealthy => &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::BadGateway],
+        State::Unhealthy => {
+            &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::FirstToken, Cause::BadGateway]
+        }
         State::Probation => &[Cause::Probe],
     }
 }

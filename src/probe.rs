@@ -1,7 +1,8 @@
 //! Probes: asks every backend, again and again, how it is.
 //!
-//! Each backend has a task of its own, so one that hangs delays nobody, and a jitter, so that a fleet of gateways does
-//! not ask all at once. The checks are Pingora's; what they say goes into the same state machine as what traffic shows.
+//! Each backend has its own task, and each probe as well, so that one that hangs delays no other. The pauses vary, so that
+//! the gateways of a fleet do not all ask at the same time. The checks are Pingora's; what they show goes into the same
+//! state machine as what traffic shows.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -55,7 +56,7 @@ impl Probes {
         let new: Vec<&Arc<Link>> = snapshot.links.iter().filter(|link| !known(link)).collect();
         for link in new {
             self.probed.push(Arc::downgrade(link));
-            self.tasks.spawn(Probe::new(&self.gateway, &snapshot, link).run(first.clone()));
+            self.tasks.spawn(Prober::new(&self.gateway, &snapshot, link).run(first.clone()));
         }
     }
 }
@@ -70,108 +71,173 @@ impl Drop for FirstRound {
 }
 
 /// The probing of one backend.
-struct Probe {
+struct Prober {
     gateway: Arc<Gateway>,
     link: Weak<Link>,
     settings: config::HealthCheck,
-    check: Check,
+    /// Checks that are not in use. A hanging probe has one of its own, so that it does not delay the next.
+    checks: Vec<Check>,
+    running: JoinSet<Probed>,
     jitter: Jitter,
+    newest: Newest,
+    /// When the newest of the probes started that were answered well.
+    well_since: Millis,
 }
 
-impl Probe {
-    fn new(gateway: &Arc<Gateway>, snapshot: &Snapshot, link: &Arc<Link>) -> Probe {
-        let settings = snapshot.config.pool().health_check.clone();
-        Probe {
-            check: Check::new(&settings, link.address.origin()),
-            settings,
+/// The probe that started last.
+#[derive(Clone, Copy)]
+struct Newest {
+    number: u64,
+    at: Instant,
+    /// Whether it was answered well.
+    is_ok: bool,
+}
+
+/// A probe that has ended.
+struct Probed {
+    number: u64,
+    started: Millis,
+    check: Check,
+    settings: config::HealthCheck,
+    answer: pingora::Result<()>,
+}
+
+impl Prober {
+    fn new(gateway: &Arc<Gateway>, snapshot: &Snapshot, link: &Arc<Link>) -> Prober {
+        Prober {
+            settings: snapshot.config.pool().health_check.clone(),
             gateway: Arc::clone(gateway),
             link: Arc::downgrade(link),
+            checks: Vec::new(),
+            running: JoinSet::new(),
             jitter: Jitter::default(),
+            newest: Newest { number: 0, at: Instant::now(), is_ok: false },
+            well_since: 0,
         }
     }
 
-    /// Probes until the config in force does not name the backend any more.
+    /// Probes until the config in use does not name the backend any more.
     async fn run(mut self, mut first: Option<Arc<FirstRound>>) {
         let mut reloads = self.gateway.reloads();
-        let mut last = self.gateway.clock.now();
-        for round in 0u64.. {
-            let begun = self.gateway.clock.now();
-            if !self.once(last).await {
-                return;
+        loop {
+            let Some((snapshot, member)) = self.place() else { return };
+            self.settings = snapshot.config.pool().health_check.clone();
+            let due = self.due();
+            if due.is_zero() && self.running.len() < MAX_RUNNING {
+                self.start(&snapshot.links[member]);
+                continue;
             }
-            last = begun;
-            first.take();
-            let (since, pause) = (Instant::now(), self.jitter.pause(round));
-            loop {
-                let Some((snapshot, _)) = self.place() else { return };
-                let interval = snapshot.config.pool().health_check.interval;
-                drop(snapshot);
-                tokio::select! {
-                    () = sleep(interval.mul_f64(pause).saturating_sub(since.elapsed())) => break,
-                    // There may be another interval now, or no such backend.
-                    _ = reloads.changed() => {}
+            drop(snapshot);
+            tokio::select! {
+                () = sleep(due), if self.running.len() < MAX_RUNNING => {}
+                Some(Ok(probed)) = self.running.join_next() => {
+                    if !self.note(probed) {
+                        return;
+                    }
+                    first.take();
                 }
+                // There may be other settings now, or no such backend.
+                _ = reloads.changed() => {}
             }
         }
     }
 
-    /// The snapshot in force and the backend's place in it, if it has one.
+    /// How long it is until the next probe. One that is not answered for `fast_interval` does not delay it.
+    fn due(&self) -> Duration {
+        let Newest { number, at, is_ok } = self.newest;
+        let pause = match (number, is_ok) {
+            (0, _) => Duration::ZERO,
+            (_, true) => self.settings.interval.mul_f64(self.jitter.pause(number)),
+            (_, false) => self.settings.fast_interval,
+        };
+        pause.saturating_sub(at.elapsed())
+    }
+
+    fn start(&mut self, link: &Arc<Link>) {
+        self.newest = Newest { number: self.newest.number + 1, at: Instant::now(), is_ok: false };
+        let (number, started) = (self.newest.number, self.gateway.clock.now());
+        let (gateway, link, settings) = (Arc::clone(&self.gateway), Arc::clone(link), self.settings.clone());
+        let mut check = self.checks.pop().unwrap_or_else(|| Check::new(&settings, link.address.origin()));
+        self.running.spawn(async move {
+            let answer = ask(&mut check, &gateway, &link, settings.timeout).await;
+            Probed { number, started, check, settings, answer }
+        });
+    }
+
+    /// Takes in what a probe has shown. False if the backend is gone.
+    fn note(&mut self, probed: Probed) -> bool {
+        let Probed { number, started, check, settings, answer } = probed;
+        if settings == self.settings {
+            self.checks.push(check);
+        } else {
+            self.checks.clear();
+        }
+        let Some((snapshot, member)) = self.place() else { return false };
+        if number == self.newest.number {
+            self.newest.is_ok = answer.is_ok();
+        }
+        if answer.is_ok() {
+            self.well_since = self.well_since.max(started);
+        }
+        let link = &snapshot.links[member];
+        link.set_reachable(answer.as_ref().map_or_else(|error| !is_unreachable(error), |()| true));
+        if let Some(seen) = self.judge(link, started, answer) {
+            snapshot.observe(member, seen, &self.gateway.metrics, self.gateway.clock.now());
+        }
+        true
+    }
+
+    /// What an answer says of the backend, if it says anything.
+    fn judge(&self, link: &Link, started: Millis, answer: pingora::Result<()>) -> Option<Observation> {
+        let Err(error) = answer else { return Some(Observation::ProbeOk) };
+        // One that started later was answered.
+        if started < self.well_since {
+            return None;
+        }
+        // Busy is not dead: tokens outweigh a probe that was not answered meanwhile.
+        let fast = Millis::try_from(self.settings.fast_interval.as_millis()).unwrap_or(Millis::MAX);
+        if link.attempts.progress_since(started.saturating_sub(fast)) {
+            tracing::debug!(backend = link.backend.name(), %error, "probe failed, but a stream is flowing");
+            return None;
+        }
+        // That the gateway can't ask says nothing of the answer.
+        if is_ours(&error) {
+            tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or memory");
+            return None;
+        }
+        if is_loading(&error) {
+            return Some(Observation::ProbeLoading);
+        }
+        link.note_error(format!("probe: {}", describe(&error)));
+        Some(Observation::ProbeFailed)
+    }
+
+    /// The snapshot in use and the backend's place in it, if it has one.
     fn place(&self) -> Option<(Arc<Snapshot>, usize)> {
         let snapshot = self.gateway.snapshot.load_full();
         let member = snapshot.links.iter().position(|link| std::ptr::eq(Arc::as_ptr(link), self.link.as_ptr()))?;
         Some((snapshot, member))
     }
+}
 
-    /// False: the backend is gone.
-    async fn once(&mut self, last: Millis) -> bool {
-        let Some((snapshot, member)) = self.place() else { return false };
-        let (link, settings) = (&snapshot.links[member], &snapshot.config.pool().health_check);
-        if self.settings != *settings {
-            self.check = Check::new(settings, link.address.origin());
-            self.settings = settings.clone();
+async fn ask(check: &mut Check, gateway: &Gateway, link: &Link, limit: Duration) -> pingora::Result<()> {
+    let asked = async {
+        let address = resolved(link).await?;
+        let answer = check.ask(gateway, link, address, limit).await;
+        let Err(error) = answer else { return Ok(()) };
+        if matches!(error.etype(), ErrorType::CustomCode(..)) {
+            return Err(error);
         }
-        let seen = match self.ask(link).await {
-            Ok(()) => Observation::ProbeOk,
-            // Busy is not dead: tokens that came since the last probe outweigh a probe that did not.
-            Err(error) if link.attempts.progress_since(last) => {
-                tracing::debug!(backend = link.backend.name(), %error, "probe failed, but a stream is flowing");
-                return true;
-            }
-            // That the gateway can't ask says nothing of the answer.
-            Err(error) if is_ours(&error) => {
-                tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or memory");
-                return true;
-            }
-            Err(error) if is_loading(&error) => Observation::ProbeLoading,
-            Err(error) => {
-                link.note_error(format!("probe: {}", describe(&error)));
-                Observation::ProbeFailed
-            }
-        };
-        snapshot.observe(member, seen, &self.gateway.metrics, self.gateway.clock.now());
-        true
-    }
-
-    async fn ask(&mut self, link: &Link) -> pingora::Result<()> {
-        let limit = self.settings.timeout;
-        let asked = async {
-            let address = resolved(link).await?;
-            let answer = self.check.ask(&self.gateway, link, address, limit).await;
-            let Err(error) = answer else { return Ok(()) };
-            if matches!(error.etype(), ErrorType::CustomCode(..)) {
-                return Err(error);
-            }
-            // A name may have several addresses, with nobody listening on some: `localhost` often has.
-            link.address.failed(Some(address));
-            match resolved(link).await? {
-                other if other != address => self.check.ask(&self.gateway, link, other, limit).await,
-                _ => Err(error),
-            }
-        };
-        match timeout(limit, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
+        // A name may have several addresses, of which some refuse connections: `localhost` often has.
+        link.address.failed(Some(address));
+        match resolved(link).await? {
+            other if other != address => check.ask(gateway, link, other, limit).await,
+            _ => Err(error),
         }
+    };
+    match timeout(limit, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
     }
 }
 
@@ -224,6 +290,14 @@ impl Check {
     }
 }
 
+/// Whether nothing listens there, as when a backend sleeps that is started on demand.
+fn is_unreachable(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectTimedout | ErrorType::ConnectError
+    )
+}
+
 /// llama-server answers 503 while it loads a model, and so do others while they are not ready.
 fn is_loading(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::CustomCode(_, 503))
@@ -235,3 +309,6 @@ fn describe(error: &Error) -> String {
         _ => in_words(error),
     }
 }
+
+/// Probes of one backend that can wait for an answer at once.
+const MAX_RUNNING: usize = 8;

@@ -4,11 +4,14 @@ mod settings;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::config::Config;
 use crate::core::budget::RetryBudget;
 use crate::core::hints::Move;
 use crate::core::rate::Rate;
-use crate::core::{Millis, Observation, Pool, Selection, State};
+use crate::core::{Affinity, Millis, Observation, Pool, Selection, State, Tried, Verdict};
+use crate::gauge::Gauge;
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::watch::{Finished, Watch};
@@ -28,6 +31,8 @@ pub struct Snapshot {
     pub budget: Arc<RetryBudget>,
     /// How long attempts may take.
     pub deadlines: Deadlines,
+    /// How long the head of a stream is held for its first output.
+    pub hold_head: Millis,
     /// How often one client may ask, if that has a bound.
     pub client_rate: Option<Rate>,
     /// How many descriptors clients and their requests may have, as the system was when the config came into force.
@@ -40,6 +45,10 @@ pub struct Snapshot {
     pub keep_alive: Millis,
     /// What finished requests showed of how well affinity works.
     pub watch: Arc<Watch>,
+    /// Requests that wait until a backend can serve them.
+    pub held: Gauge,
+    /// Wakes them when the state of a backend changes.
+    pub changes: Arc<watch::Sender<()>>,
 }
 
 impl Snapshot {
@@ -72,6 +81,8 @@ impl Snapshot {
 
     fn assemble(config: Config, pool: Pool, old: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
         let watch = old.map_or_else(Arc::default, |old| Arc::clone(&old.watch));
+        let held = old.map_or_else(Gauge::default, |old| old.held.clone());
+        let changes = old.map_or_else(Arc::default, |old| Arc::clone(&old.changes));
         // What is counted has the pool's name on it.
         let old = old.filter(|old| old.config.pool().name == config.pool().name);
         let backends = config.pool().backends.iter().zip(pool.members());
@@ -95,9 +106,11 @@ impl Snapshot {
             budget: budget.unwrap_or_else(|| Arc::new(RetryBudget::new(share))),
             deadlines: Deadlines {
                 first_byte: timeouts.first_byte.map(millis),
+                first_token: timeouts.first_token.map(millis),
                 idle: timeouts.idle.map(millis),
                 total: timeouts.total.map(millis),
             },
+            hold_head: millis(config.pool().retry.hold_head),
             client_rate: config.limits.per_client.requests.map(rate),
             descriptors: descriptors(&config),
             admins: admins(),
@@ -107,6 +120,8 @@ impl Snapshot {
             pool,
             config,
             watch,
+            held,
+            changes,
         }
     }
 
@@ -114,6 +129,7 @@ impl Snapshot {
     pub fn observe(&self, member: usize, seen: Observation, metrics: &Metrics, now: Millis) {
         let link = &self.links[member];
         let Some(transition) = link.backend.observe(seen, self.pool.settings().thresholds, now) else { return };
+        self.changes.send_replace(());
         let pool = &self.config.pool().name;
         metrics.transition(pool, link.backend.name(), transition);
         if transition.to.serves() && !transition.from.serves() {
@@ -127,6 +143,27 @@ impl Snapshot {
         } else {
             tracing::info!(%pool, %backend, %from, %to, %cause, "backend changed state");
         }
+    }
+
+    /// Whether another member than this one has produced output since a moment, and this one has not.
+    #[must_use]
+    pub fn others_produce(&self, member: usize, since: Millis) -> bool {
+        let produces = |link: &Arc<Link>| link.attempts.progress_since(since);
+        let others = self.links.iter().enumerate().filter(|(index, _)| *index != member);
+        !produces(&self.links[member]) && others.into_iter().any(|(_, link)| produces(link))
+    }
+
+    /// Whether a request that has been to `tried` can be served later, if it waits: no backend can serve it now, and one
+    /// that it was not sent to may come.
+    #[must_use]
+    pub fn is_worth_waiting(&self, verdict: &Verdict, tried: &Tried) -> bool {
+        let is_unserved = match verdict {
+            Verdict::Go(selection) => selection.affinity == Affinity::FailOpen,
+            Verdict::Nobody => true,
+            Verdict::Full | Verdict::Wait { .. } => false,
+        };
+        let may_come = |(member, link): (usize, &Arc<Link>)| link.may_come() && !tried.contains(member);
+        is_unserved && self.links.iter().enumerate().any(may_come)
     }
 
     /// Takes in what a request showed that a backend answered, when it is over.

@@ -48,7 +48,7 @@ fn a_session_is_what_the_contract_says() {
 }
 
 #[test]
-fn usage_is_what_the_end_of_an_answer_says() {
+fn usage_is_what_the_response_reports() {
     replay("usage", 3000, usage::check);
 }
 

@@ -25,6 +25,7 @@ mod process;
 mod proxies;
 #[path = "../../tests/real/scenario.rs"]
 mod scenario;
+#[allow(dead_code, reason = "more is used by the tests it comes from")]
 #[path = "../../tests/real/servers.rs"]
 mod servers;
 mod table;

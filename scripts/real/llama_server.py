@@ -8,7 +8,8 @@ ends at once, whatever it is working on, when
 - the process that started it is gone, or
 - it gets SIGTERM, SIGINT or SIGKILL.
 
-With LLAMA_API_KEY in its environment it asks for that key.
+With LLAMA_API_KEY in its environment it asks for that key. LLAMA_BATCH is how many tokens of prompts it reads at once (2048):
+between two batches it answers /slots.
 
 Each of SLOTS (default 4) has a context of 8,192 tokens. One thread computes, so two servers fit on two cores.
 Needs: xllamacpp.
@@ -66,6 +67,8 @@ def parameters(model, port, slots):
     p.cpuparams_batch.n_threads = 1
     p.endpoint_metrics = True
     p.endpoint_slots = True
+    if "LLAMA_BATCH" in os.environ:
+        p.n_batch = int(os.environ["LLAMA_BATCH"])
     if "LLAMA_API_KEY" in os.environ:  # what llama-server itself calls it
         p.api_keys = [os.environ["LLAMA_API_KEY"]]
     return p

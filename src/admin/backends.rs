@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::core::latency::Quantiles;
 use crate::core::{Millis, Signals, State};
 use crate::gateway::Gateway;
 use crate::link::Link;
@@ -34,6 +35,8 @@ pub(super) struct BackendStatus {
     last_error: Option<String>,
     /// RFC 3339, UTC.
     last_error_at: Option<String>,
+    /// How long requests waited for their first token in the last five minutes; null if there were none.
+    first_token: Option<FirstToken>,
     prompt_tokens: u64,
     cached_prompt_tokens: u64,
     /// What it says of its own load; null while nothing is known.
@@ -41,6 +44,13 @@ pub(super) struct BackendStatus {
     /// No longer in the config: listed until its last request ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     removed: bool,
+}
+
+/// Milliseconds to the first token.
+#[derive(Debug, Serialize)]
+struct FirstToken {
+    p50_ms: u64,
+    p99_ms: u64,
 }
 
 /// What a backend said last; null is not known.
@@ -54,10 +64,10 @@ struct SignalsStatus {
 
 pub(super) fn list(gateway: &Gateway, snapshot: &Snapshot, now: Millis) -> Backends {
     let sessions = snapshot.pool.sessions_at(now);
-    let here = snapshot.links.iter().map(|link| describe(snapshot, link, &sessions, false));
+    let here = snapshot.links.iter().map(|link| describe(snapshot, link, &sessions, now, false));
     let removed = removed(gateway, snapshot).into_iter().map(|(past, link)| {
         let sessions = past.pool.sessions_at(now);
-        describe(&past, &link, &sessions, true)
+        describe(&past, &link, &sessions, now, true)
     });
     Backends { backends: here.chain(removed).collect() }
 }
@@ -79,7 +89,13 @@ pub(super) fn removed(gateway: &Gateway, snapshot: &Snapshot) -> Vec<(Arc<Snapsh
 }
 
 /// One backend of a snapshot; `sessions` is how many each member has.
-pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize], removed: bool) -> BackendStatus {
+pub(super) fn describe(
+    snapshot: &Snapshot,
+    link: &Link,
+    sessions: &[usize],
+    now: Millis,
+    removed: bool,
+) -> BackendStatus {
     let backend = &link.backend;
     let index = snapshot.pool.position(backend.name());
     let member = index.map(|index| &snapshot.pool.members()[index]);
@@ -99,6 +115,7 @@ pub(super) fn describe(snapshot: &Snapshot, link: &Link, sessions: &[usize], rem
         requests: backend.requests(),
         last_error_at: error.as_ref().map(|error| humantime::format_rfc3339_seconds(error.at).to_string()),
         last_error: error.map(|error| error.what),
+        first_token: link.first_tokens(now).map(|Quantiles { p50, p99 }| FirstToken { p50_ms: p50, p99_ms: p99 }),
         prompt_tokens: usage.prompt,
         cached_prompt_tokens: usage.cached,
         signals: backend.signals().map(SignalsStatus::from),

@@ -126,7 +126,7 @@ impl Admin {
         let now = self.gateway.clock.now();
         link.backend.set_draining(draining, now);
         tracing::info!(backend = name, draining, who, "set by the admin listener");
-        as_json(StatusCode::OK, &backends::describe(&snapshot, link, &snapshot.pool.sessions_at(now), false))
+        as_json(StatusCode::OK, &backends::describe(&snapshot, link, &snapshot.pool.sessions_at(now), now, false))
     }
 }
 
@@ -136,7 +136,7 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
         gateway.metrics.look_at(&past.config.pool().name, &link.backend);
     }
     gateway.metrics.limits.memory(gateway.memory_parts());
-    gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool)
+    gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool, snapshot.held.get())
 }
 
 #[async_trait]

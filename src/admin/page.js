@@ -52,6 +52,11 @@ function known(figure, say) {
   return figure === null || figure === undefined ? "-" : say(figure);
 }
 
+function seconds(milliseconds) {
+  if (milliseconds < 1000) return `${milliseconds} ms`;
+  return `${(milliseconds / 1000).toFixed(milliseconds < 10000 ? 1 : 0)} s`;
+}
+
 function span(seconds) {
   const units = [[86400, "d"], [3600, "h"], [60, "min"]];
   const [size, unit] = units.find(([size]) => seconds >= size) || [1, "s"];
@@ -220,6 +225,7 @@ function buildBackend(row, name) {
   cell(row, "Requests", "number");
   cell(row, "Per second", "number");
   for (const label of ["Running", "Waiting", "KV used"]) cell(row, label, "number signal");
+  cell(row, "First token", "number");
   reuseCell(row, "reuse wide");
   cell(row, "Last error", "error wide").append(make("span"), make("small"));
   const button = cell(row, "", "wide").appendChild(make("button"));
@@ -228,7 +234,7 @@ function buildBackend(row, name) {
 }
 
 function updateBackend(row, backend, now) {
-  const [name, state, inFlight, requests, perSecond, running, waiting, kv, reuse, error, action] = row.children;
+  const [name, state, inFlight, requests, perSecond, running, waiting, kv, firstToken, reuse, error, action] = row.children;
   write(name.children[1], backend.url);
   pill(state.children[0], STATES[backend.state] || "quiet", backend.state);
   pill(state.children[1], "wait", "draining");
@@ -240,6 +246,7 @@ function updateBackend(row, backend, now) {
   write(running, runningText(signals));
   write(waiting, known(signals.waiting, whole));
   write(kv, known(signals.kv_usage, (share) => percent(share, 1)));
+  write(firstToken, known(backend.first_token, (time) => `${seconds(time.p50_ms)} / ${seconds(time.p99_ms)}`));
   showReuse(reuse, backend.cached_prompt_tokens, backend.prompt_tokens);
   error.classList.toggle("empty", !backend.last_error);
   write(error.children[0], backend.last_error || "none");

@@ -56,9 +56,13 @@ pub(super) fn or_none(Span(duration): Span) -> Result<Option<Duration>, String> 
 
 /// [`or_none`] up to a bound, which is `(seconds, as written)`.
 pub(super) fn or_none_up_to((seconds, written): (u64, &str)) -> impl FnOnce(Span) -> Result<Option<Duration>, String> {
-    move |span| {
-        let fits = span.0 <= Duration::from_secs(seconds);
-        if fits { or_none(span) } else { Err(format!("is longer than `{written}`")) }
+    move |span| up_to((seconds, written))(span).map(|length| (!length.is_zero()).then_some(length))
+}
+
+/// A duration up to a bound, which is `(seconds, as written)`.
+pub(super) fn up_to((seconds, written): (u64, &str)) -> impl FnOnce(Span) -> Result<Duration, String> {
+    move |Span(span)| {
+        if span <= Duration::from_secs(seconds) { Ok(span) } else { Err(format!("is longer than `{written}`")) }
     }
 }
 

@@ -2,19 +2,19 @@
 
 use super::at::At;
 use super::check::{
-    backend_name, balance_factor, name, not_zero, or_none, or_none_up_to, origin, path, positive, size, within,
+    backend_name, balance_factor, name, not_zero, or_none, or_none_up_to, origin, path, positive, size, up_to, within,
 };
 use super::convert_access::{api_key_file, sent_in_the_clear};
 use super::convert_tls;
 use super::file::{
-    BackendSection, DrainSection, HealthCheckSection, OverloadSection, PoolSection, RetrySection, SignalsSection,
-    TimeoutsSection,
+    BackendSection, DrainSection, HealthCheckSection, HoldSection, OverloadSection, PoolSection, RetrySection,
+    SignalsSection, TimeoutsSection,
 };
 use super::lenient::Lenient;
 use super::node::Step;
 use super::overload::MOST_REQUESTS;
 use super::units::Span;
-use super::{Backend, Drain, HealthCheck, Origin, Overload, Pool, Retry, Signals, Timeouts};
+use super::{Backend, Drain, HealthCheck, Hold, Origin, Overload, Pool, Retry, Signals, Timeouts};
 
 /// Far more than a pool needs: placement looks at every backend for each request.
 const MOST_BACKENDS: usize = 4096;
@@ -40,6 +40,7 @@ fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
     let signals = at.section("signals", file.signals, signals);
     let drain = at.section("drain", file.drain, drain);
     let fail_open = at.key("fail_open", file.fail_open, Ok);
+    let hold = at.section("hold", file.hold, hold);
     let health_check = at.section("health_check", file.health_check, health_check);
     let timeouts = at.section("timeouts", file.timeouts, timeouts);
     let retry = at.section("retry", file.retry, retry);
@@ -59,6 +60,7 @@ fn pool(file: PoolSection, at: &mut At<'_>) -> Option<Pool> {
         signals: signals?,
         drain: drain?,
         fail_open: fail_open?,
+        hold: hold?,
         health_check: health_check?,
         timeouts: timeouts?,
         retry: retry?,
@@ -98,12 +100,22 @@ fn drain(file: DrainSection, at: &mut At<'_>) -> Option<Drain> {
     Some(Drain { sessions: sessions?, deadline: deadline? })
 }
 
+fn hold(file: HoldSection, at: &mut At<'_>) -> Option<Hold> {
+    let timeout = at.key("timeout", file.timeout, or_none_up_to((3600, "1h")));
+    let most = not_zero(MOST_REQUESTS, "`timeout: 0s` turns waiting off");
+    let max_requests = at.key("max_requests", file.max_requests, most);
+    Some(Hold { timeout: timeout?, max_requests: max_requests? })
+}
+
 fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck> {
     let kind = at.key("type", file.kind, Ok);
     let path = at.key("path", file.path, path);
-    let interval = at.key("interval", file.interval, |Span(interval)| {
-        if interval.as_millis() < 10 { Err("is shorter than `10ms`".into()) } else { Ok(interval) }
-    });
+    let at_least_10ms = |Span(interval)| match interval.as_millis() {
+        0..10 => Err("is shorter than `10ms`".into()),
+        _ => Ok(interval),
+    };
+    let interval = at.key("interval", file.interval, at_least_10ms);
+    let fast_interval = at.key("fast_interval", file.fast_interval, at_least_10ms);
     let timeout = at.key("timeout", file.timeout, positive);
     let healthy_threshold = at.key("healthy_threshold", file.healthy_threshold, within(1..=1000));
     let unhealthy_threshold = at.key("unhealthy_threshold", file.unhealthy_threshold, within(1..=1000));
@@ -111,6 +123,7 @@ fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck
         kind: kind?,
         path: path?,
         interval: interval?,
+        fast_interval: fast_interval?.min(interval?),
         timeout: timeout?,
         healthy_threshold: healthy_threshold?,
         unhealthy_threshold: unhealthy_threshold?,
@@ -120,17 +133,33 @@ fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck
 fn timeouts(file: TimeoutsSection, at: &mut At<'_>) -> Option<Timeouts> {
     let connect = at.key("connect", file.connect, positive);
     let first_byte = at.key("first_byte", file.first_byte, or_none);
+    let first_token = at.key("first_token", file.first_token, or_none);
     let idle = at.key("idle", file.idle, or_none);
     let total = at.key("total", file.total, or_none);
     let keep_alive = at.key("keep_alive", file.keep_alive, positive);
-    Some(Timeouts { connect: connect?, first_byte: first_byte?, idle: idle?, total: total?, keep_alive: keep_alive? })
+    Some(Timeouts {
+        connect: connect?,
+        first_byte: first_byte?,
+        first_token: first_token?,
+        idle: idle?,
+        total: total?,
+        keep_alive: keep_alive?,
+    })
 }
 
 fn retry(file: RetrySection, at: &mut At<'_>) -> Option<Retry> {
     let max_attempts = at.key("max_attempts", file.max_attempts, within(1..=16));
     let max_body = at.key("max_body", file.max_body, size((0, "0B"), (1 << 30, "1GiB")));
     let budget = at.key("budget", file.budget, |share| Ok(share.0));
-    Some(Retry { max_attempts: max_attempts?, max_body: max_body?, budget: budget? })
+    let until = at.key("until", file.until, Ok);
+    let hold_head = at.key("hold_head", file.hold_head, up_to((3600, "1h")));
+    Some(Retry {
+        max_attempts: max_attempts?,
+        max_body: max_body?,
+        budget: budget?,
+        until: until?,
+        hold_head: hold_head?,
+    })
 }
 
 /// A backend as far as it could be converted: names are compared whatever else is wrong.

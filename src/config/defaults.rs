@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::file::{
     AccessSection, AdminSection, AffinitySection, BackendSection, CertificateSection, DrainSection, File,
-    HealthCheckSection, LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection, PerClientSection,
-    PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection, UpstreamTlsSection,
+    HealthCheckSection, HoldSection, LimitsSection, ListenerSection, ListenerTlsSection, OverloadSection,
+    PerClientSection, PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
+    UpstreamTlsSection,
 };
 use super::lenient::Lenient;
 use super::units::{PerTime, Share, Size, Span};
-use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
+use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind};
 
 impl Default for File {
     fn default() -> Self {
@@ -78,6 +79,7 @@ impl Default for PoolSection {
             signals: good(SignalsSection::default()),
             drain: good(DrainSection::default()),
             fail_open: good(true),
+            hold: good(HoldSection::default()),
             health_check: good(HealthCheckSection::default()),
             timeouts: good(TimeoutsSection::default()),
             retry: good(RetrySection::default()),
@@ -111,12 +113,19 @@ impl Default for DrainSection {
     }
 }
 
+impl Default for HoldSection {
+    fn default() -> Self {
+        Self { timeout: seconds(0), max_requests: good(1000) }
+    }
+}
+
 impl Default for HealthCheckSection {
     fn default() -> Self {
         Self {
             kind: good(ProbeKind::Http),
             path: good("/health".to_owned()),
             interval: seconds(2),
+            fast_interval: good(Span(Duration::from_millis(500))),
             timeout: seconds(1),
             healthy_threshold: good(2),
             unhealthy_threshold: good(3),
@@ -129,6 +138,7 @@ impl Default for TimeoutsSection {
         Self {
             connect: seconds(2),
             first_byte: seconds(0),
+            first_token: seconds(0),
             idle: seconds(300),
             total: seconds(0),
             keep_alive: seconds(4),
@@ -138,7 +148,13 @@ impl Default for TimeoutsSection {
 
 impl Default for RetrySection {
     fn default() -> Self {
-        Self { max_attempts: good(3), max_body: mebibytes(4), budget: good(Share(0.2)) }
+        Self {
+            max_attempts: good(3),
+            max_body: mebibytes(4),
+            budget: good(Share(0.2)),
+            until: good(RetryUntil::FirstToken),
+            hold_head: seconds(10),
+        }
     }
 }
 

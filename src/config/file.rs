@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::lenient::Lenient;
 use super::overload::MOST_REQUESTS;
 use super::units::{PerTime, Share, Size, Span};
-use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, ReturnHome, ServerKind};
+use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind};
 
 pub(super) use super::file_tls::{CertificateSection, ListenerTlsSection, UpstreamTlsSection};
 
@@ -138,6 +138,8 @@ pub(super) struct PoolSection {
     pub(super) drain: Lenient<DrainSection>,
     /// Nobody available: try the preference order anyway.
     pub(super) fail_open: Lenient<bool>,
+    /// Requests that wait for a backend that loads.
+    pub(super) hold: Lenient<HoldSection>,
     /// How backends are probed.
     pub(super) health_check: Lenient<HealthCheckSection>,
     /// How long an attempt may take.
@@ -192,6 +194,18 @@ pub(super) struct DrainSection {
     pub(super) deadline: Lenient<Span>,
 }
 
+/// Requests that wait for a backend that loads, while no other one can serve them.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Hold")]
+pub(super) struct HoldSection {
+    /// How long a request waits; 0s refuses it at once, up to 1h.
+    pub(super) timeout: Lenient<Span>,
+    /// The most requests that wait.
+    #[schemars(range(min = 1, max = MOST_REQUESTS))]
+    pub(super) max_requests: Lenient<u64>,
+}
+
 /// How backends are probed.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -205,6 +219,8 @@ pub(super) struct HealthCheckSection {
     pub(super) path: Lenient<String>,
     /// From one probe to the next; at least 10ms.
     pub(super) interval: Lenient<Span>,
+    /// The same, if it is shorter, after a probe that failed, and while one has been silent for that long; at least 10ms.
+    pub(super) fast_interval: Lenient<Span>,
     /// A probe without an answer by then has failed.
     pub(super) timeout: Lenient<Span>,
     /// Successes in a row that make a backend serve.
@@ -222,9 +238,11 @@ pub(super) struct HealthCheckSection {
 pub(super) struct TimeoutsSection {
     /// To open a connection; not 0s.
     pub(super) connect: Lenient<Span>,
-    /// From the request sent to the first byte of the answer; 0s is unlimited. A long prefill is silent.
+    /// From the request sent to the first byte of the response; 0s is unlimited.
     pub(super) first_byte: Lenient<Span>,
-    /// Without a byte in a running answer; 0s is unlimited.
+    /// From the request sent to the first output of the response; 0s is unlimited. A long prefill is silent.
+    pub(super) first_token: Lenient<Span>,
+    /// Without a byte of a response that has started; 0s is unlimited.
     pub(super) idle: Lenient<Span>,
     /// For the whole answer; 0s is unlimited.
     pub(super) total: Lenient<Span>,
@@ -244,6 +262,10 @@ pub(super) struct RetrySection {
     pub(super) max_body: Lenient<Size>,
     /// Retries as a share of recent requests.
     pub(super) budget: Lenient<Share>,
+    /// Up to where a stream is retried: its first event with output, or its first byte.
+    pub(super) until: Lenient<RetryUntil>,
+    /// How long the head of a stream is held for its first output; 0s passes it at once, up to 1h.
+    pub(super) hold_head: Lenient<Span>,
 }
 
 /// One server that can take a request.

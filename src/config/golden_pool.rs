@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::golden::{LISTENERS, in_the_pool, said};
-use super::{Config, Drain, DrainSessions, MaxInFlight, Overload, Policy};
+use super::{Config, Drain, DrainSessions, Hold, MaxInFlight, Overload, Policy, RetryUntil};
 
 /// Puts each list of backends at line 5, column 7.
 fn as_backends(cases: &[(&str, &str)]) {
@@ -220,6 +220,26 @@ fn slow_start_signals_and_drain() {
 }
 
 #[test]
+fn hold_and_first_token() {
+    let unit = "write a whole number and ms, s, m or h, such as `500ms`, `2s`, `10m`";
+    in_the_pool(&[
+        ("hold: 30s", "11: pools[0].hold: must be a map of keys, not `30s`"),
+        ("hold: { timeout: 61m }", "22: pools[0].hold.timeout: is longer than `1h`"),
+        ("hold: { timeout: 30 }", &format!("22: pools[0].hold.timeout: `30` has no unit: {unit}")),
+        (
+            "hold: { max_requests: 0 }",
+            "27: pools[0].hold.max_requests: may not be zero: `timeout: 0s` turns waiting off",
+        ),
+        ("hold: { max_requests: 1000001 }", "27: pools[0].hold.max_requests: 1000001 is not from 1 to 1000000"),
+        ("retry: { hold_head: 61m }", "25: pools[0].retry.hold_head: is longer than `1h`"),
+        ("retry: { until: token }", "21: pools[0].retry.until: `token` is not one of `first_token`, `first_byte`"),
+        ("retry: { hold: 1s }", "14: pools[0].retry.hold: unknown key; it belongs in `pools[]`"),
+        ("timeouts: { first_token: 1 }", &format!("30: pools[0].timeouts.first_token: `1` has no unit: {unit}")),
+        ("health_check: { fast_interval: 1ms }", "36: pools[0].health_check.fast_interval: is shorter than `10ms`"),
+    ]);
+}
+
+#[test]
 fn good_pools_mean_what_they_say() {
     let pool = |keys: &str| {
         let text = format!("{LISTENERS}pools:\n  - name: main\n    backends: [{{ url: http://a }}]\n    {keys}\n");
@@ -245,6 +265,14 @@ fn good_pools_mean_what_they_say() {
     assert_eq!((overload("balance_floor: 1").balance_floor, overload("max_waiting: 7").max_waiting), (1, 7));
     assert_eq!(millis(pool("slow_start: 1h").slow_start), Some(3_600_000));
     assert_eq!(millis(pool("signals: { interval: 100ms }").signals.interval), Some(100));
+    let fast = |keys: &str| pool(&format!("health_check: {{ {keys} }}")).health_check.fast_interval.as_millis();
+    assert_eq!((fast("fast_interval: 50ms"), fast("interval: 300ms")), (50, 300), "never longer than `interval`");
+    assert_eq!(
+        pool("hold: { timeout: 5m }").hold,
+        Hold { timeout: Some(Duration::from_secs(300)), max_requests: 1000 }
+    );
+    let retry = pool("retry: { until: first_byte, hold_head: 0s }").retry;
+    assert_eq!((retry.until, retry.hold_head), (RetryUntil::FirstByte, Duration::ZERO));
     assert_eq!(
         pool("drain: { sessions: at_once, deadline: 0s }").drain,
         Drain { sessions: DrainSessions::AtOnce, deadline: None }

@@ -84,7 +84,8 @@ pub use self::networks::Networks;
 use self::node::Position;
 pub use self::overload::{MaxInFlight, Overload};
 pub use self::pool::{
-    Backend, Balance, Drain, DrainSessions, HealthCheck, Origin, Pool, ProbeKind, Retry, ServerKind, Signals, Timeouts,
+    Backend, Balance, Drain, DrainSessions, HealthCheck, Hold, Origin, Pool, ProbeKind, Retry, RetryUntil, ServerKind,
+    Signals, Timeouts,
 };
 pub use self::secret::{Digest, Secret};
 pub use self::tls::{IdentityFiles, ListenerTls, UpstreamTls};

@@ -28,6 +28,8 @@ pub struct Pool {
     pub drain: Drain,
     /// Nobody available: try the preference order anyway.
     pub fail_open: bool,
+    /// Requests that wait for a backend that loads.
+    pub hold: Hold,
     /// How backends are probed.
     pub health_check: HealthCheck,
     /// How long an attempt may take.
@@ -76,6 +78,15 @@ pub enum DrainSessions {
     AtOnce,
 }
 
+/// Requests that wait for a backend that loads, while no other one can serve them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// How long a request waits, up to 1 h; `None` refuses it at once (written `0s`).
+    pub timeout: Option<Duration>,
+    /// The most requests that wait: 1..=1,000,000.
+    pub max_requests: u32,
+}
+
 /// How backends are probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
@@ -85,6 +96,8 @@ pub struct HealthCheck {
     pub path: String,
     /// From one probe to the next; at least 10 ms.
     pub interval: Duration,
+    /// The same after a probe that failed, and while one has been silent for that long; at least 10 ms, at most `interval`.
+    pub fast_interval: Duration,
     /// A probe without an answer by then has failed. Never zero.
     pub timeout: Duration,
     /// Successes in a row that make a backend serve: 1..=1000.
@@ -108,9 +121,11 @@ pub enum ProbeKind {
 pub struct Timeouts {
     /// To open a connection. Never zero.
     pub connect: Duration,
-    /// From the request sent to the first byte of the answer.
+    /// From the request sent to the first byte of the response.
     pub first_byte: Option<Duration>,
-    /// Without a byte in a running answer.
+    /// From the request sent to the first output of the response.
+    pub first_token: Option<Duration>,
+    /// Without a byte of a response that has started.
     pub idle: Option<Duration>,
     /// For the whole answer.
     pub total: Option<Duration>,
@@ -127,6 +142,20 @@ pub struct Retry {
     pub max_body: usize,
     /// Retries as a share of recent requests: 0.0..=1.0.
     pub budget: f64,
+    /// Up to where a stream is retried.
+    pub until: RetryUntil,
+    /// How long the head of a stream is held for the first output; zero passes it at once. Up to 1 h.
+    pub hold_head: Duration,
+}
+
+/// Up to where a stream is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryUntil {
+    /// Until its first event with output.
+    FirstToken,
+    /// Until its first byte.
+    FirstByte,
 }
 
 /// One server that can take a request.

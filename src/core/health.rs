@@ -59,17 +59,19 @@ pub enum Cause {
     Response,
     /// A connection for a request was refused or timed out.
     Connect,
-    /// A fresh connection was closed or reset before any byte of the response.
+    /// A connection was closed or reset before the first output.
     Closed,
     /// No byte of a response within `timeouts.first_byte`.
     FirstByte,
+    /// No output of a response within `timeouts.first_token`.
+    FirstToken,
     /// A request was answered with 502 or 504.
     BadGateway,
 }
 
 impl Cause {
     /// All causes, in the order in which metrics list them.
-    pub const ALL: [Cause; 8] = [
+    pub const ALL: [Cause; 9] = [
         Cause::Probe,
         Cause::Loading,
         Cause::ProbeFailed,
@@ -77,6 +79,7 @@ impl Cause {
         Cause::Connect,
         Cause::Closed,
         Cause::FirstByte,
+        Cause::FirstToken,
         Cause::BadGateway,
     ];
 
@@ -91,6 +94,7 @@ impl Cause {
             Cause::Connect => "connect",
             Cause::Closed => "closed",
             Cause::FirstByte => "first_byte",
+            Cause::FirstToken => "first_token",
             Cause::BadGateway => "bad_gateway",
         }
     }

@@ -21,7 +21,7 @@
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`signals`]: what a backend says of its own load;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response;
-//! - [`window`], [`savings`]: what happened lately; what affinity saved;
+//! - [`window`], [`savings`], [`latency`]: what happened lately; what affinity saved; how long first tokens took;
 //! - [`hints`], with [`heavy`]: signs that affinity does less than it could, and what to do.
 //!
 //! # Invariants
@@ -37,6 +37,7 @@ pub mod hash;
 pub mod health;
 pub mod heavy;
 pub mod hints;
+pub mod latency;
 pub mod pool;
 pub mod rate;
 mod recent;

@@ -1,44 +1,58 @@
-//! After a failure: whose fault it was, and whether the same request may be sent again.
+//! After a failure: whether it counts against the backend, and whether the same request is sent again.
 //!
-//! | stage | the backend's fault | another attempt |
-//! |---|---|---|
-//! | connect refused, timed out, TLS failed | yes | on the next backend; costs no budget |
-//! | a reused connection had died | no: the stale pool race | at once, there, on a fresh connection; costs nothing |
-//! | closed before any byte, on a fresh connection | yes | on the next backend |
-//! | no first byte in time | yes | on the next backend |
-//! | cut because the backend turned unhealthy | counted already | on the next backend |
-//! | 503, 502, 429 while another is available | 502 | on the next backend |
-//! | any byte reached the client | no | never |
-//! | the client left, or sent a malformed body | no | never |
+//! | stage | counts against the backend | another attempt | costs budget |
+//! |---|---|---|---|
+//! | connect refused, timed out, TLS failed | yes | on the next backend | no |
+//! | a reused connection had died | no: it was closed while idle | at once, there, on a fresh connection | no |
+//! | closed before any byte, on a fresh connection | yes | on the next backend | no |
+//! | no first byte, or no first token, in time | while others of the pool produce output | on the next backend | yes |
+//! | a stream ended, closed or was reset after its head and before its first output | yes | on the next backend | no |
+//! | an error event before the first output | no | on the next backend; after a failure of the server itself once | yes |
+//! | cut because the backend turned unhealthy | counted already | on the next backend | no |
+//! | 503, 502, 429 while another is available | 502 | on the next backend | yes |
+//! | any output reached the client | no | never | |
+//! | the client left, or sent a malformed body | no | never | |
 //!
-//! The last two are the shell's to see: there, nobody asks here.
+//! The last two are the shell's to see and are not asked about here. One dead backend can strand many prefills at once,
+//! so attempts that it loses cost no budget: each request leaves it once, and `max_attempts` bounds them.
 
 use super::Millis;
 use super::health::Cause;
+use crate::sse::ErrorClass;
 
-/// What became of an attempt, before any byte of a final response reached the client.
+/// How an attempt ended before any output reached the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// A connection could not be made.
     Connect,
-    /// The answer was this status, which [`is_not_now`], and it was given up.
+    /// The response had this status, which [`is_not_now`], and was given up.
     TurnedAway(u16),
     /// Cut because the backend turned unhealthy while the request waited there.
     Unhealthy,
     /// Cut because no byte of the response came in time.
     FirstByte,
+    /// Cut because no output of the response came in time.
+    FirstToken,
     /// Cut for what another backend would not do better: the client's fault, or the request's whole time is over.
     Over,
-    /// The connection, one that had served others before or a fresh one, was closed or reset so long after the attempt
-    /// began.
+    /// The connection was closed or reset so long after the attempt started, before any byte.
     Closed {
         /// Whether it had served others before.
         reused: bool,
-        /// Milliseconds since the attempt began.
+        /// Milliseconds since the attempt started.
         after: Millis,
     },
     /// What came is no response.
-    Broken,
+    Malformed,
+    /// The stream ended, closed or was reset after its head and before its first output.
+    DiedBeforeToken,
+    /// An error event came before the first output.
+    ErrorEvent {
+        /// What the event means.
+        class: ErrorClass,
+        /// Whether the request was sent again after [`ErrorClass::Failed`] already.
+        again: bool,
+    },
 }
 
 /// What made a retry necessary; the label `reason`.
@@ -54,6 +68,12 @@ pub enum RetryReason {
     Status,
     /// No byte of the response in time.
     FirstByte,
+    /// No output of the response in time.
+    FirstToken,
+    /// An error event before the first output.
+    ErrorEvent,
+    /// The stream ended after its head and before its first output.
+    DiedBeforeToken,
     /// The backend turned unhealthy while the request waited there.
     Unhealthy,
 }
@@ -63,10 +83,8 @@ pub enum RetryReason {
 pub struct Standing {
     /// Whether the whole body can be sent once more.
     pub replayable: bool,
-    /// Whether attempts are left, and somebody is there who was not tried.
+    /// Whether attempts are left, and a backend that was not tried.
     pub another: bool,
-    /// Whether the backend that failed is unhealthy by now.
-    pub down: bool,
 }
 
 /// Whether the same request is sent again, and where.
@@ -89,36 +107,56 @@ impl Failure {
             Failure::TurnedAway(_) => Some(RetryReason::Status),
             Failure::Unhealthy => Some(RetryReason::Unhealthy),
             Failure::FirstByte => Some(RetryReason::FirstByte),
+            Failure::FirstToken => Some(RetryReason::FirstToken),
             Failure::Over => None,
             Failure::Closed { reused: true, after } if after < STALE_WITHIN => Some(RetryReason::Stale),
-            Failure::Closed { .. } | Failure::Broken => Some(RetryReason::Closed),
+            Failure::Closed { .. } | Failure::Malformed => Some(RetryReason::Closed),
+            Failure::DiedBeforeToken => Some(RetryReason::DiedBeforeToken),
+            Failure::ErrorEvent { class: ErrorClass::Answer, .. } => None,
+            Failure::ErrorEvent { class: ErrorClass::Failed, again: true } => None,
+            Failure::ErrorEvent { .. } => Some(RetryReason::ErrorEvent),
         }
     }
 
-    /// What the backend is blamed for, if it is its fault.
+    /// Whether the backend did something that an operator can want to see.
     #[must_use]
-    pub fn blame(self) -> Option<Cause> {
+    pub fn is_backends(self) -> bool {
+        match self {
+            // Both are normal for a backend that is busy, loads, or closes idle connections.
+            Failure::TurnedAway(status) => status == 502,
+            Failure::Closed { .. } => self.reason() != Some(RetryReason::Stale),
+            Failure::Unhealthy | Failure::Over => false,
+            _ => true,
+        }
+    }
+
+    /// The cause under which it counts against the backend, if it does. `others_produce`: whether other backends of the
+    /// pool have produced output meanwhile and this one has not; when all are slow, all are busy.
+    #[must_use]
+    pub fn cause(self, others_produce: impl FnOnce() -> bool) -> Option<Cause> {
         match self {
             Failure::TurnedAway(502) => Some(Cause::BadGateway),
-            Failure::TurnedAway(_) | Failure::Unhealthy | Failure::Over => None,
+            Failure::TurnedAway(_) | Failure::Unhealthy | Failure::Over | Failure::ErrorEvent { .. } => None,
             Failure::Connect => Some(Cause::Connect),
-            Failure::FirstByte => Some(Cause::FirstByte),
-            Failure::Closed { .. } | Failure::Broken => match self.reason() {
-                Some(RetryReason::Stale) => None,
-                _ => Some(Cause::Closed),
-            },
+            Failure::FirstByte => others_produce().then_some(Cause::FirstByte),
+            Failure::FirstToken => others_produce().then_some(Cause::FirstToken),
+            Failure::Closed { .. } if self.reason() == Some(RetryReason::Stale) => None,
+            Failure::Closed { .. } | Failure::Malformed | Failure::DiedBeforeToken => Some(Cause::Closed),
         }
     }
 }
 
 impl RetryReason {
     /// All reasons, in the order in which metrics list them.
-    pub const ALL: [RetryReason; 6] = [
+    pub const ALL: [RetryReason; 9] = [
         RetryReason::Connect,
         RetryReason::Stale,
         RetryReason::Closed,
         RetryReason::Status,
         RetryReason::FirstByte,
+        RetryReason::FirstToken,
+        RetryReason::ErrorEvent,
+        RetryReason::DiedBeforeToken,
         RetryReason::Unhealthy,
     ];
 
@@ -131,72 +169,90 @@ impl RetryReason {
             RetryReason::Closed => "closed",
             RetryReason::Status => "status",
             RetryReason::FirstByte => "first_byte",
+            RetryReason::FirstToken => "first_token",
+            RetryReason::ErrorEvent => "error_event",
+            RetryReason::DiedBeforeToken => "died_before_token",
             RetryReason::Unhealthy => "unhealthy",
         }
     }
 
     /// Whether the request is sent again for this reason. `budget` is asked last, and only if the retry costs something:
-    /// if it says yes, one retry has been taken from it.
+    /// if it grants one, one retry has been taken from it.
     #[must_use]
     pub fn again(self, standing: Standing, budget: impl FnOnce() -> bool) -> Again {
-        let Standing { replayable, another, down } = standing;
         match self {
-            _ if !replayable => Again::No,
-            // The server closed an idle connection just as it was used. That says nothing about the server, and it did
-            // not see the request.
+            _ if !standing.replayable => Again::No,
+            // The server closed an idle connection just as it was used. That is no sign of trouble, and it did not see the
+            // request.
             RetryReason::Stale => Again::There,
-            _ if another && (self.costs_nothing(down) || budget()) => Again::Elsewhere,
+            _ if standing.another && (!self.costs_budget() || budget()) => Again::Elsewhere,
             _ => Again::No,
         }
     }
 
-    /// A retry multiplies no load if the backend that failed takes none any more: of a dead one, each request moves once.
-    fn costs_nothing(self, down: bool) -> bool {
-        matches!(self, RetryReason::Connect | RetryReason::Unhealthy) || (down && self != RetryReason::Status)
+    /// Whether the backend may go on working on the request, or works and refuses it: then retries multiply the load of
+    /// the pool.
+    fn costs_budget(self) -> bool {
+        matches!(self, RetryReason::Status | RetryReason::FirstByte | RetryReason::FirstToken | RetryReason::ErrorEvent)
     }
 }
 
-/// Whether a status says "not now", so that somebody else may be asked for something better.
+/// Whether a status means "not now", so that another backend can do better.
 #[must_use]
 pub fn is_not_now(status: u16) -> bool {
     matches!(status, 429 | 502 | 503)
 }
 
-/// A server that closes an idle connection has done so before it sees the request: the news takes no longer than a
-/// round trip. Who closes later has worked on it.
+/// A server that closes an idle connection has done so before it sees the request: that shows within a round trip. If it
+/// closes later, it has worked on the request.
 const STALE_WITHIN: Millis = 1000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const WELL: Standing = Standing { replayable: true, another: true, down: false };
+    const BOTH: Standing = Standing { replayable: true, another: true };
 
     #[test]
-    fn a_stale_connection_is_nobodys_fault_and_costs_nothing_but_only_within_a_second() {
+    fn stale_connection_is_retried_there_within_a_second() {
         let closed = |reused, after| Failure::Closed { reused, after };
-        assert_eq!((closed(true, 999).reason(), closed(true, 999).blame()), (Some(RetryReason::Stale), None));
-        for failure in [closed(true, 1000), closed(false, 0), Failure::Broken] {
-            assert_eq!((failure.reason(), failure.blame()), (Some(RetryReason::Closed), Some(Cause::Closed)));
+        assert_eq!((closed(true, 999).reason(), closed(true, 999).cause(|| true)), (Some(RetryReason::Stale), None));
+        for failure in [closed(true, 1000), closed(false, 0), Failure::Malformed] {
+            assert_eq!((failure.reason(), failure.cause(|| true)), (Some(RetryReason::Closed), Some(Cause::Closed)));
         }
-        let alone = Standing { another: false, ..WELL };
+        let alone = Standing { another: false, ..BOTH };
         assert_eq!(RetryReason::Stale.again(alone, || panic!("asked for budget")), Again::There);
     }
 
     #[test]
-    fn who_is_dead_costs_no_budget_but_a_status_always_does() {
-        let down = Standing { down: true, ..WELL };
-        for reason in RetryReason::ALL.into_iter().filter(|reason| *reason != RetryReason::Stale) {
-            let free = matches!(reason, RetryReason::Connect | RetryReason::Unhealthy);
-            let broke = |standing| reason.again(standing, || false) == Again::Elsewhere;
-            assert_eq!((broke(WELL), broke(down)), (free, reason != RetryReason::Status), "{reason:?}");
+    fn budget_is_for_backends_that_may_go_on() {
+        use RetryReason::{ErrorEvent, FirstByte, FirstToken, Stale, Status};
+        for reason in RetryReason::ALL.into_iter().filter(|reason| *reason != Stale) {
+            let is_free = !matches!(reason, Status | FirstByte | FirstToken | ErrorEvent);
+            assert_eq!(reason.again(BOTH, || false) == Again::Elsewhere, is_free, "{reason:?}");
         }
     }
 
     #[test]
-    fn nothing_is_taken_from_the_budget_for_a_retry_that_cannot_be() {
-        for standing in [Standing { replayable: false, ..WELL }, Standing { another: false, ..WELL }] {
+    fn impossible_retry_takes_no_budget() {
+        for standing in [Standing { replayable: false, ..BOTH }, Standing { another: false, ..BOTH }] {
             assert_eq!(RetryReason::Status.again(standing, || panic!("asked for budget")), Again::No);
+        }
+    }
+
+    #[test]
+    fn server_failure_is_retried_once() {
+        let event = |class, again| Failure::ErrorEvent { class, again }.reason();
+        assert_eq!(event(ErrorClass::Failed, false), Some(RetryReason::ErrorEvent));
+        assert_eq!(event(ErrorClass::Failed, true), None);
+        assert_eq!(event(ErrorClass::Unavailable, true), Some(RetryReason::ErrorEvent));
+        assert_eq!(event(ErrorClass::Answer, false), None);
+    }
+
+    #[test]
+    fn time_limit_counts_only_while_others_produce() {
+        for (failure, cause) in [(Failure::FirstByte, Cause::FirstByte), (Failure::FirstToken, Cause::FirstToken)] {
+            assert_eq!((failure.cause(|| true), failure.cause(|| false)), (Some(cause), None));
         }
     }
 }

@@ -46,6 +46,12 @@ impl Body {
         }
     }
 
+    /// Whether it comes in chunks, and the next byte starts one.
+    #[must_use]
+    pub fn is_between_chunks(&self) -> bool {
+        matches!(self, Body::Chunked(scanner) if scanner.is_between_chunks())
+    }
+
     /// Scans the next bytes of the connection; `payload` gets what they carry, without a copy.
     ///
     /// # Errors

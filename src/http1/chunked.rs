@@ -57,6 +57,12 @@ impl ChunkedScanner {
         self.state == State::End
     }
 
+    /// Whether the next byte is the first one of a chunk's size: what follows can be the start of another chunked body.
+    #[must_use]
+    pub fn is_between_chunks(&self) -> bool {
+        self.state == State::Size && self.digits == 0
+    }
+
     /// Scans the next bytes; `payload` gets what they carry, without a copy.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::fields::{Field, MAX_FIELDS, check_line_ends, is_hop_by_hop, tokens};
 pub type FieldSlots<'b> = [MaybeUninit<Field<'b>>; MAX_FIELDS];
 
 /// The head of a response, read from the bytes of a backend.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'h, 'b> {
     /// The status, 100 to 599.
     pub status: u16,
@@ -90,6 +90,13 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         ResponseHead { status, reason, fields, length: 0, framing, keep_alive: false, nominates: false }
     }
 
+    /// The same without a length that is known before: its body ends with the connection, or in chunks.
+    #[must_use]
+    pub fn without_length(self) -> ResponseHead<'h, 'b> {
+        let has_length = matches!(self.framing, Framing::Length(_));
+        ResponseHead { framing: if has_length { Framing::UntilClose } else { self.framing }, ..self }
+    }
+
     /// The value of the first field of this name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&'b [u8]> {
@@ -114,8 +121,10 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
     }
 
     fn is_forwarded(&self, name: &str) -> bool {
-        // A server must not send it there (RFC 9110, section 8.6), and a client might wait for a body.
-        let is_length = || is_without_body(self.status) && self.status != 304 && is_content_length(name);
+        // A server must not send it without a body (RFC 9110, section 8.6), and a client could wait for one.
+        let has_length =
+            matches!(self.framing, Framing::Length(_)) && (!is_without_body(self.status) || self.status == 304);
+        let is_length = || !has_length && is_content_length(name);
         let is_dropped = is_hop_by_hop(name.as_bytes()) || is_length() || self.nominates && self.is_nominated(name);
         !is_dropped
     }

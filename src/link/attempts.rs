@@ -6,7 +6,7 @@
 //! them, which drops its connection and follows the retry table.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
@@ -17,7 +17,11 @@ use crate::core::Millis;
 
 /// The attempts in flight at one backend.
 #[derive(Default)]
-pub struct Attempts(Mutex<Slab<Arc<Entry>>>);
+pub struct Attempts {
+    entries: Mutex<Slab<Arc<Entry>>>,
+    /// When attempts that have ended last made progress.
+    last_progress: AtomicU64,
+}
 
 /// One attempt. It leaves the table when this drops.
 pub struct Attempt {
@@ -33,8 +37,12 @@ struct Entry {
     sent: AtomicU64,
     /// Until when the client must have sent more of the request; valid until all of it was sent or the response started.
     upload_due: AtomicU64,
-    /// When the last byte of the response came; 0 before the first one.
+    /// Whether the head of the response has come.
+    has_head: AtomicBool,
+    /// When the last byte of the response came; 0 before it has started, which a stream does with its first output.
     progress: AtomicU64,
+    /// When the task that relays has something to do even if nothing comes; 0 for never.
+    wake_at: AtomicU64,
     cut: AtomicU8,
     /// The task that relays.
     waker: AtomicWaker,
@@ -44,10 +52,12 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cut {
-    /// Its backend turned unhealthy before the first byte.
+    /// Its backend turned unhealthy before the response had started.
     Unhealthy = 1,
     /// No first byte within `timeouts.first_byte`.
     FirstByte,
+    /// No first output within `timeouts.first_token`.
+    FirstToken,
     /// No byte of a response that had started within `timeouts.idle`.
     Idle,
     /// Not complete within `timeouts.total`.
@@ -72,6 +82,8 @@ pub struct Terms {
 pub struct Deadlines {
     /// To the first byte.
     pub first_byte: Option<Millis>,
+    /// To the first output.
+    pub first_token: Option<Millis>,
     /// Between two bytes.
     pub idle: Option<Millis>,
     /// For the whole request.
@@ -85,35 +97,41 @@ impl Attempts {
             terms,
             sent: AtomicU64::new(if upload_due.is_none() { now.max(1) } else { 0 }),
             upload_due: AtomicU64::new(upload_due.unwrap_or_default()),
+            has_head: AtomicBool::new(false),
             progress: AtomicU64::new(0),
+            wake_at: AtomicU64::new(0),
             cut: AtomicU8::new(0),
             waker: AtomicWaker::new(),
         });
-        let slot = self.0.lock().insert(Arc::clone(&entry));
+        let slot = self.entries.lock().insert(Arc::clone(&entry));
         Attempt { table: Arc::clone(self), slot, entry, started: now }
     }
 
-    /// Cuts every attempt that waits for its first byte and could go to another backend. Streams that flow go on, since
-    /// they can still reach their end. Returns how many were cut.
+    /// Cuts every attempt whose response has not started and that could go to another backend. Streams that flow go on,
+    /// since they can still reach their end. Returns how many were cut.
     pub fn cut_waiting(&self) -> usize {
         self.cut(|entry| (entry.terms.movable && entry.progress.load(Ordering::Relaxed) == 0).then_some(Cut::Unhealthy))
     }
 
-    /// Cuts every attempt that has exceeded a time limit. Returns how many were cut.
+    /// Cuts every attempt that has exceeded a time limit, and wakes those that want it. Returns how many were cut.
     pub fn cut_late(&self, now: Millis) -> usize {
+        let wants = |(_, entry): (usize, &Arc<Entry>)| entry.is_woken(now).then(|| Arc::clone(entry));
+        let woken: Vec<_> = self.entries.lock().iter().filter_map(wants).collect();
+        woken.iter().for_each(|entry| entry.waker.wake());
         self.cut(|entry| entry.late(now))
     }
 
     /// Whether a response that has started got any byte after `since`.
     #[must_use]
     pub fn progress_since(&self, since: Millis) -> bool {
-        self.0.lock().iter().any(|(_, entry)| entry.progress.load(Ordering::Relaxed) > since)
+        self.last_progress.load(Ordering::Relaxed) > since
+            || self.entries.lock().iter().any(|(_, entry)| entry.progress.load(Ordering::Relaxed) > since)
     }
 
     fn cut(&self, why: impl Fn(&Entry) -> Option<Cut>) -> usize {
         let due = |(_, entry): (usize, &Arc<Entry>)| why(entry).map(|why| (Arc::clone(entry), why));
         // Woken without the lock: a task can run at once, and its attempt leaves the table.
-        let due: Vec<_> = self.0.lock().iter().filter_map(due).collect();
+        let due: Vec<_> = self.entries.lock().iter().filter_map(due).collect();
         due.into_iter().filter(|(entry, why)| entry.cut(*why)).count()
     }
 }
@@ -135,6 +153,12 @@ impl Attempt {
         self.entry.sent.store(now.max(1), Ordering::Relaxed);
     }
 
+    /// Notes that the head of a stream came, whose first output is awaited, and wakes its task at a time.
+    pub fn await_output(&self, wake_at: Millis) {
+        self.entry.has_head.store(true, Ordering::Relaxed);
+        self.entry.wake_at.store(wake_at.max(1), Ordering::Relaxed);
+    }
+
     /// Notes that bytes of the response came, or were written to a client that is slow to read.
     pub fn progress(&self, now: Millis) {
         self.entry.progress.store(now.max(1), Ordering::Relaxed);
@@ -150,9 +174,10 @@ impl Attempt {
         match self.entry.cut.load(Ordering::Acquire) {
             1 => Some(Cut::Unhealthy),
             2 => Some(Cut::FirstByte),
-            3 => Some(Cut::Idle),
-            4 => Some(Cut::Total),
-            5 => Some(Cut::Upload),
+            3 => Some(Cut::FirstToken),
+            4 => Some(Cut::Idle),
+            5 => Some(Cut::Total),
+            6 => Some(Cut::Upload),
             _ => None,
         }
     }
@@ -160,7 +185,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.table.0.lock().try_remove(self.slot);
+        self.table.last_progress.fetch_max(self.entry.progress.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.table.entries.lock().try_remove(self.slot);
     }
 }
 
@@ -170,10 +196,24 @@ impl Entry {
         let over = |since: Millis, limit: Option<Millis>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
         match (self.sent.load(Ordering::Relaxed), self.progress.load(Ordering::Relaxed)) {
             _ if over(started, deadlines.total) => Some(Cut::Total),
+            (0, 0) if self.has_head.load(Ordering::Relaxed) => None,
             (0, 0) => (now >= self.upload_due.load(Ordering::Relaxed)).then_some(Cut::Upload),
-            (sent, 0) => over(sent, deadlines.first_byte).then_some(Cut::FirstByte),
+            (sent, 0) if !self.has_head.load(Ordering::Relaxed) && over(sent, deadlines.first_byte) => {
+                Some(Cut::FirstByte)
+            }
+            (sent, 0) => over(sent, deadlines.first_token).then_some(Cut::FirstToken),
             (_, last) => over(last, deadlines.idle).then_some(Cut::Idle),
         }
+    }
+
+    /// Whether its task is to be woken, once.
+    fn is_woken(&self, now: Millis) -> bool {
+        let at = self.wake_at.load(Ordering::Relaxed);
+        let is_due = at != 0 && now >= at;
+        if is_due {
+            self.wake_at.store(0, Ordering::Relaxed);
+        }
+        is_due
     }
 
     /// False if it was cut before.
@@ -192,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    const NONE: Deadlines = Deadlines { first_byte: None, idle: None, total: None };
+    const NONE: Deadlines = Deadlines { first_byte: None, first_token: None, idle: None, total: None };
 
     fn terms(movable: bool, deadlines: Deadlines) -> Terms {
         Terms { movable, started: 100, deadlines }
@@ -280,7 +320,20 @@ mod tests {
         assert!(table.progress_since(699));
         assert!(!table.progress_since(700));
         drop(over);
-        assert!(!table.progress_since(0));
-        assert_eq!(table.0.lock().len(), 0);
+        assert!(table.progress_since(699), "a response that was short is a sign of life, too");
+        assert_eq!(table.entries.lock().len(), 0);
+    }
+
+    #[test]
+    fn head_alone_is_no_start() {
+        let table = Arc::new(Attempts::default());
+        let deadlines = Deadlines { first_byte: Some(50), first_token: Some(400), idle: Some(10), ..NONE };
+        let stream = attempt(&table, deadlines);
+        stream.await_output(500);
+        assert_eq!((table.cut_late(599), table.progress_since(0)), (0, false));
+        assert_eq!((table.cut_late(600), stream.reason()), (1, Some(Cut::FirstToken)));
+        let stream = attempt(&table, NONE);
+        stream.await_output(500);
+        assert_eq!((table.cut_waiting(), stream.reason()), (1, Some(Cut::Unhealthy)));
     }
 }

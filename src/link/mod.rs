@@ -10,7 +10,8 @@ mod lack;
 mod queue;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
@@ -25,7 +26,8 @@ pub use lack::{is_lack, is_ours};
 pub use queue::{Place, Queue, Seat};
 
 use crate::config;
-use crate::core::Backend;
+use crate::core::latency::{Latencies, Quantiles};
+use crate::core::{Affinity, Backend, Millis, State};
 use crate::metrics::{BackendMetrics, Metrics};
 
 /// The gateway's end of the wire to one backend.
@@ -49,6 +51,8 @@ pub struct Link {
     /// What it wants as `Authorization`, in place of the clients' own; `None`: nothing.
     pub authorization: ArcSwapOption<HeaderValue>,
     last_error: Mutex<Option<LastError>>,
+    first_tokens: Mutex<Latencies>,
+    is_reachable: AtomicBool,
 }
 
 /// The last thing that went wrong with a backend.
@@ -74,6 +78,8 @@ impl Link {
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             authorization: ArcSwapOption::empty(),
             last_error: Mutex::default(),
+            first_tokens: Mutex::default(),
+            is_reachable: AtomicBool::new(true),
             backend,
         }
     }
@@ -81,6 +87,35 @@ impl Link {
     /// Notes what went wrong, for the status page and `/backends`.
     pub fn note_error(&self, what: String) {
         *self.last_error.lock() = Some(LastError { what, at: SystemTime::now() });
+    }
+
+    /// Notes how long a request waited for its first token.
+    pub fn note_first_token(&self, affinity: Affinity, waited: Duration, now: Millis) {
+        self.metrics.first_token(affinity, waited.as_secs_f64());
+        self.first_tokens.lock().note(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX), now);
+    }
+
+    /// How long requests waited for their first token in the last five minutes.
+    #[must_use]
+    pub fn first_tokens(&self, now: Millis) -> Option<Quantiles> {
+        self.first_tokens.lock().quantiles(now)
+    }
+
+    /// Notes whether anything listens there, as the last probe has shown.
+    pub fn set_reachable(&self, is_reachable: bool) {
+        self.is_reachable.store(is_reachable, Ordering::Relaxed);
+    }
+
+    /// Whether it can be expected to serve some time after it does not now: it loads a model, or nothing listens there yet.
+    /// A backend that answers probes with an error is no such one.
+    #[must_use]
+    pub fn may_come(&self) -> bool {
+        let is_down = match self.backend.state() {
+            State::Warming => true,
+            State::Unhealthy => !self.is_reachable.load(Ordering::Relaxed),
+            State::Healthy | State::Probation => false,
+        };
+        is_down && !self.backend.draining()
     }
 
     /// The last thing that went wrong.

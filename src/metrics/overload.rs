@@ -4,6 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::families::Families;
 use super::int;
+use crate::core::pool::Member;
 use crate::core::{Affinity, Backend, Pool, Reason};
 
 /// How a wait for room ended; the label `result`.
@@ -37,6 +38,8 @@ pub(super) struct OverloadFamilies {
     queued: IntGaugeVec,
     exits: IntCounterVec,
     known: IntGaugeVec,
+    held: IntGaugeVec,
+    demand: IntGaugeVec,
 }
 
 impl OverloadFamilies {
@@ -57,6 +60,16 @@ impl OverloadFamilies {
                 "Requests that waited for room, by how that ended",
                 &["pool", "backend", "result"],
             )?,
+            held: families.gauge(
+                "ingle_held_requests",
+                "Requests that wait until a backend can serve them (pools[].hold)",
+                &["pool"],
+            )?,
+            demand: families.gauge(
+                "ingle_demand_requests",
+                "Requests in flight, those that wait for room, and those that wait for a backend",
+                &["pool"],
+            )?,
             known: families.gauge("ingle_known_sessions", "Sessions that were seen lately", &["pool"])?,
         })
     }
@@ -71,7 +84,10 @@ impl OverloadFamilies {
         Exits(QueueExit::ALL.map(|exit| self.exits.with_label_values(&[pool, backend, exit.as_str()])))
     }
 
-    pub(super) fn read(&self, pool_name: &str, pool: &Pool) {
+    pub(super) fn read(&self, pool_name: &str, pool: &Pool, held: usize) {
+        let busy = |member: &Member| member.backend.in_flight() + member.backend.queued();
+        self.held.with_label_values(&[pool_name]).set(int(held));
+        self.demand.with_label_values(&[pool_name]).set(int(pool.members().iter().map(busy).sum::<usize>() + held));
         self.known.with_label_values(&[pool_name]).set(int(pool.sessions().len()));
     }
 

@@ -3,14 +3,16 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::StatusCode;
 use pingora::prelude::timeout;
 
 use super::client::{Added, Client};
 use super::ctx::Ctx;
 use super::refusal::{Refusal, Refused};
-use crate::http1::{Field, ResponseHead};
+use super::relay::Flow;
+use crate::api::ApiError;
+use crate::http1::{Field, Framing, ResponseHead};
 
 /// Answers a request that no backend answers.
 pub(super) async fn refuse<C: Client>(client: &mut C, ctx: &mut Ctx, refused: Refused) {
@@ -66,34 +68,64 @@ async fn respond_and_keep<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Ref
 /// Writes the answer, which counts from now on.
 async fn write<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal, retry_after: Option<Vec<u8>>) -> bool {
     ctx.record.answer(refusal.status.as_u16(), refusal.code);
-    let body = refusal.body();
+    let body = ctx.api.body(&error(ctx, refusal));
     let length = body.len().to_string();
     let mut fields = vec![field("Content-Type", b"application/json"), field("Content-Length", length.as_bytes())];
-    if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+    if matches!(
+        refusal.status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    ) {
         fields.push(field("Retry-After", retry_after.as_deref().unwrap_or(RETRY_AFTER)));
     }
     if refusal.status == StatusCode::UNAUTHORIZED {
         fields.push(field("WWW-Authenticate", b"Bearer"));
     }
-    let body = if ctx.form.is_head { Bytes::new() } else { body };
     let reason = refusal.status.canonical_reason().unwrap_or_default();
     let head = ResponseHead::own(refusal.status.as_u16(), reason, &fields, body.len() as u64);
     let head = client.head(&head, &Added::default());
-    let mut out = body.to_vec();
+    let mut out = if ctx.form.is_head { Vec::new() } else { body.into_bytes() };
     if client.send_head(head, &mut out).is_err() {
         return false;
     }
-    let write = async {
-        let mut rest = &out[..];
-        while !rest.is_empty() {
-            match poll_fn(|context| client.poll_write(context, rest)).await {
-                Ok(written) if written > 0 => rest = &rest[written..],
-                _ => return false,
-            }
-        }
-        poll_fn(|context| client.poll_flush(context)).await.is_ok() && client.finish(None).is_ok()
-    };
+    let write = async { write_all(client, &out).await && client.finish(None).is_ok() };
     timeout(MAX_WRITE, write).await.unwrap_or(false)
+}
+
+async fn write_all<C: Client>(client: &mut C, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match poll_fn(|context| client.poll_write(context, rest)).await {
+            Ok(written) if written > 0 => rest = &rest[written..],
+            _ => return false,
+        }
+    }
+    poll_fn(|context| client.poll_flush(context)).await.is_ok()
+}
+
+/// Ends a stream of which the client has the head and no output: with an error event, and a connection that breaks, since a
+/// clean end would be an empty answer.
+pub(super) async fn break_stream<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal) {
+    let mut flow = Flow::held(Framing::UntilClose, client, std::mem::take(&mut ctx.opening.unwritten));
+    let error = error(ctx, refusal);
+    flow.push_payload(ctx.api.event(&error).as_bytes());
+    // An error means that the client has left.
+    let _ = timeout(MAX_WRITE, write_all(client, &flow.take_unwritten())).await;
+    client.break_off().await;
+}
+
+/// An error of the gateway, with the message of the backend where that is what went wrong.
+fn error(ctx: &Ctx, refusal: Refusal) -> ApiError<'_> {
+    let of_backend = [Refusal::BUSY, Refusal::NONE_AVAILABLE, Refusal::ALL_FAILED, Refusal::NO_STREAM];
+    let turned_away = ctx.turned_away.as_ref().filter(|_| of_backend.contains(&refusal));
+    let message = turned_away.map(|turned_away| turned_away.message.as_str()).filter(|message| !message.is_empty());
+    // Within a stream, the status that the backend sent.
+    let sent = turned_away.map(|turned_away| turned_away.status).filter(|_| refusal == Refusal::NO_STREAM);
+    ApiError {
+        status: sent.unwrap_or(refusal.status.as_u16()),
+        code: refusal.code,
+        message: message.unwrap_or(refusal.message),
+        request_id: ctx.record.request_id(),
+    }
 }
 
 fn field<'a>(name: &'a str, value: &'a [u8]) -> Field<'a> {

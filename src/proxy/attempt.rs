@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pingora::prelude::timeout;
 use pingora::protocols::{Stream, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -16,9 +17,10 @@ use super::body::{Body, upload_due};
 use super::client::Client;
 use super::ctx::Ctx;
 use super::pipe::{FromClient, Pipe, Stop, Upload};
-use super::relay::relay;
-use super::response::{self, Reply};
-use super::{retry, tunnel};
+use super::relay::{Flow, relay};
+use super::response::{self, Accepted};
+use super::{first_token, retry, tunnel};
+use crate::api;
 use crate::core::{Millis, Selection};
 use crate::gateway::Gateway;
 use crate::http1::ResponseHead;
@@ -28,7 +30,7 @@ use crate::link::{Attempt, ConnectionOrigin, Link, Terms};
 pub(super) enum Failed {
     /// No connection could be made, to this address if the name has one.
     Connect(Box<Error>, Option<SocketAddr>),
-    /// It stopped before the response started.
+    /// It stopped before the head of a response.
     Before {
         stop: Stop,
         /// Whether the connection had served others before, and nothing came for this request.
@@ -36,8 +38,16 @@ pub(super) enum Failed {
         /// Milliseconds since the attempt started.
         after: Millis,
     },
+    /// It stopped after the head of a stream, before its first output.
+    BeforeToken {
+        stop: Stop,
+        /// Milliseconds since the attempt started.
+        after: Millis,
+    },
     /// The answer was given up for another attempt.
     TurnedAway,
+    /// The answer can't continue the stream whose head the client has.
+    Other,
     /// It stopped after the response had started.
     Broken(Stop),
 }
@@ -66,10 +76,7 @@ pub(super) async fn run<C: Client>(
         None => Box::pin(connect(client, ctx, &link)).await?,
     };
     let attempt = enter(ctx, client.body_received(), &link);
-    let before = |stop, was_silent: bool, ctx: &Ctx| {
-        let after = ctx.now().saturating_sub(attempt.started());
-        Failed::Before { stop, reused: reused && was_silent, after }
-    };
+    let after = |ctx: &Ctx| ctx.now().saturating_sub(attempt.started());
     let mut pipe = Pipe {
         client,
         backend: &mut stream,
@@ -79,14 +86,20 @@ pub(super) async fn run<C: Client>(
     };
     let mut was_silent = true;
     let mut reply = match receive(&mut pipe, ctx, &mut was_silent).await {
-        Ok(Some(reply)) => reply,
-        Ok(None) => return Err(Failed::TurnedAway),
-        Err(stop) => return Err(before(stop, was_silent, ctx)),
+        Ok(Accepted::Reply(reply)) => reply,
+        Ok(Accepted::GivenUp) => return Err(Failed::TurnedAway),
+        Ok(Accepted::Other(flow, body)) => return Err(Box::pin(explain(&mut pipe, ctx, flow, body)).await),
+        Err(stop) => return Err(Failed::Before { stop, reused: reused && was_silent, after: after(ctx) }),
     };
     pipe.upload.clear();
-    reply.flow.send_head(pipe.client, reply.head).map_err(|_| Failed::Broken(Stop::Gone))?;
+    if reply.held.is_some() {
+        let waited = first_token::wait(&mut pipe, ctx, &mut reply).await;
+        waited.map_err(|stop| Failed::BeforeToken { stop, after: after(ctx) })?;
+    } else if let Some(head) = reply.head.take() {
+        reply.flow.send_head(pipe.client, head).map_err(|_| Failed::Broken(Stop::Gone))?;
+    }
     if reply.switches {
-        return Box::pin(tunnel::run(&mut pipe, reply.flow, ctx)).await.map_err(Failed::Broken);
+        return Box::pin(tunnel::run(&mut pipe, &mut reply.flow, ctx)).await.map_err(Failed::Broken);
     }
     relay(&mut pipe, &mut reply.flow, |piece| response::note_body(ctx, piece)).await.map_err(Failed::Broken)?;
     if reply.keep_alive && reply.flow.is_clean() && pipe.upload.is_complete() {
@@ -174,13 +187,13 @@ fn upload(ctx: &mut Ctx, link: &Link) -> Upload {
     }
 }
 
-/// Sends the request and reads the head of its response. `None` if the answer is given up for another attempt. Once
-/// anything came, `was_silent` is false: then the backend has seen the request.
+/// Sends the request and reads the head of its response. Once anything came, `was_silent` is false: then the backend has
+/// seen the request.
 async fn receive<C: Client>(
     pipe: &mut Pipe<'_, C>,
     ctx: &mut Ctx,
     was_silent: &mut bool,
-) -> Result<Option<Reply<C::Head>>, Stop> {
+) -> Result<Accepted<C::Head>, Stop> {
     let mut seen = Vec::new();
     loop {
         let is_open = poll_fn(|context| {
@@ -197,8 +210,7 @@ async fn receive<C: Client>(
             match parse(&mut seen, pipe, ctx)? {
                 Parsed::Incomplete => break,
                 Parsed::Interim(response) => pipe.write_all(&response).await?,
-                Parsed::GivenUp => return Ok(None),
-                Parsed::Final(reply) => return Ok(Some(reply)),
+                Parsed::Final(accepted) => return Ok(accepted),
             }
         }
     }
@@ -209,8 +221,7 @@ enum Parsed<H> {
     Incomplete,
     /// An interim response, as this client gets it.
     Interim(Vec<u8>),
-    GivenUp,
-    Final(Reply<H>),
+    Final(Accepted<H>),
 }
 
 /// Takes a head off `seen`. Not in [`receive`], whose state would have room for all fields.
@@ -226,9 +237,32 @@ fn parse<C: Client>(seen: &mut Vec<u8>, pipe: &mut Pipe<'_, C>, ctx: &mut Ctx) -
         seen.drain(..length);
         return Ok(Parsed::Interim(out));
     }
-    let reply = response::accept(&head, &seen[head.length..], pipe.client, ctx, pipe.attempt)?;
-    Ok(reply.map_or(Parsed::GivenUp, Parsed::Final))
+    response::accept(&head, &seen[head.length..], pipe.client, ctx, pipe.attempt).map(Parsed::Final)
 }
+
+/// Reads the message of an answer that can't continue the client's stream.
+async fn explain<C: Client>(pipe: &mut Pipe<'_, C>, ctx: &mut Ctx, mut flow: Flow, mut body: Vec<u8>) -> Failed {
+    let rest = async {
+        while !flow.is_complete() && body.len() < MAX_EXPLANATION {
+            poll_fn(|context| {
+                pipe.poll_read(context, |_, _, bytes| flow.hold(bytes, |payload| body.extend_from_slice(payload)))
+            })
+            .await??;
+        }
+        Ok::<(), Stop>(())
+    };
+    // What has come by then may be enough.
+    let _ = timeout(MAX_WAIT, rest).await;
+    if let Some(turned_away) = &mut ctx.turned_away {
+        turned_away.message = api::message(&body).unwrap_or_default();
+    }
+    Failed::Other
+}
+
+/// Bytes of an answer that are read for its message.
+const MAX_EXPLANATION: usize = 64 << 10;
+/// How long an answer is waited for whose head has come.
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// A backend that vanishes without a FIN (power, cable, kernel) is noticed after about a minute: by keep-alive probes
 /// while it should be answering, by the user timeout (RFC 5482) while it should be acknowledging a request.

@@ -50,10 +50,7 @@ pub(super) trait Client: Send {
     /// Ready when what was written is on its way.
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Appends the bytes that end a body; `trailers` is a trailer section with its final CRLF.
-    fn push_end(&self, trailers: Option<&[u8]>, out: &mut Vec<u8>);
-
-    /// Ends a response of which everything was written.
+    /// Ends a response of which everything was written; `trailers` is a trailer section with its final CRLF.
     ///
     /// # Errors
     ///

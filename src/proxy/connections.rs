@@ -17,6 +17,7 @@ use super::handshake::{self, Opened};
 use super::refusal::Refusal;
 use super::{http1, http2};
 use crate::access;
+use crate::api::{Api, ApiError};
 use crate::certificates::Meeting;
 use crate::core::clients::ClientId;
 use crate::gateway::Gateway;
@@ -127,13 +128,19 @@ fn answer_to(shed: Shed) -> Vec<u8> {
         Shed::Descriptors => Refusal::NO_DESCRIPTORS,
         Shed::Memory => Refusal::NO_MEMORY,
     };
-    let body = refusal.body();
+    // No request was read, so the API is not known.
+    let body = Api::default().body(&ApiError {
+        status: refusal.status.as_u16(),
+        code: refusal.code,
+        message: refusal.message,
+        request_id: "",
+    });
     let head = format!(
         "HTTP/1.1 {}\r\nContent-Type: application/json\r\nRetry-After: 2\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         refusal.status,
         body.len()
     );
-    [head.as_bytes(), &body].concat()
+    [head, body].concat().into()
 }
 
 /// How long a client that is turned away is read from.

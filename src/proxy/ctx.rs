@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::access::Asker;
 use super::body::Body;
 use super::client::Connection;
+use super::first_token::Opening;
 use super::form::Form;
 use super::head::Head;
 use super::record::Record;
-use crate::core::usage::Tail;
+use crate::api::Api;
+use crate::api::usage::UsageReader;
 use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
 use crate::gateway::Gateway;
 use crate::gauge::Share;
@@ -39,16 +41,20 @@ pub(super) struct Ctx {
     pub(super) tried: Tried,
     /// Whether it has waited for room, which it does once.
     pub(super) waited: bool,
+    /// The API that was called.
+    pub(super) api: Api,
     /// Whether the response is a stream of events, whose first bytes are the first token.
     pub(super) streams: bool,
+    /// How much of a stream has reached the client.
+    pub(super) opening: Opening,
     /// Whether its session is away from home, at a backend that has started to answer it.
     pub(super) landed: bool,
-    /// What the last backend answered, if that made another attempt necessary.
+    /// The last answer of a backend that made another attempt necessary.
     pub(super) turned_away: Option<TurnedAway>,
     /// Why the last attempt was cut, if it was.
     pub(super) cut: Option<Cut>,
-    /// The end of the response, if it can have usage figures.
-    pub(super) tail: Option<Tail>,
+    /// Reads the figures of the response, if it can have any.
+    pub(super) usage: Option<UsageReader>,
     /// When it started.
     pub(super) started: Millis,
     /// Everything that is counted, when this drops.
@@ -60,11 +66,13 @@ pub(super) struct Ctx {
     pub(super) refused: Option<Share>,
 }
 
-/// An answer of a backend that means "not now".
-#[derive(Clone, Debug)]
+/// An answer of a backend that is not the request's, such as "not now".
+#[derive(Clone, Debug, Default)]
 pub(super) struct TurnedAway {
     pub(super) status: u16,
     pub(super) retry_after: Option<Vec<u8>>,
+    /// What the backend wrote for people; may be empty.
+    pub(super) message: String,
 }
 
 impl Ctx {
@@ -81,11 +89,13 @@ impl Ctx {
             selection: None,
             tried: Tried::default(),
             waited: false,
+            api: Api::default(),
             streams: false,
+            opening: Opening::default(),
             landed: false,
             turned_away: None,
             cut: None,
-            tail: None,
+            usage: None,
             started: gateway.clock.now(),
             record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot), connection.streams.clone()),
             seat: None,

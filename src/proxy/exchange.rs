@@ -9,6 +9,8 @@ use super::refusal::{Refusal, Refused};
 use super::response;
 use super::retry::{self, Next, Over};
 use super::wait;
+use crate::api::Api;
+use crate::config::ServerKind;
 use crate::core::{Affinity, Selection, Verdict};
 
 /// Serves a request whose head was read, and accepted or refused.
@@ -22,6 +24,10 @@ pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Re
         // An early answer is not the end of the request.
         Ok(()) if client.lingers() => Box::pin(answer::linger(client)).await,
         Ok(()) => {}
+        Err(Over::Refused(Refused::Answer(refusal))) if ctx.opening.is_sent => {
+            ctx.record.broken(refusal.code, ctx.cut);
+            Box::pin(answer::break_stream(client, ctx, refusal)).await;
+        }
         Err(Over::Refused(refused)) => Box::pin(answer::refuse(client, ctx, refused)).await,
         Err(Over::Gone(why)) => {
             ctx.record.client_left(why);
@@ -56,6 +62,9 @@ async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, O
         Box::pin(wait::for_first_probes(ctx)).await;
     }
     let mut verdict = ctx.select(wait::patience(ctx));
+    if ctx.snapshot.is_worth_waiting(&verdict, &ctx.tried) {
+        verdict = Box::pin(wait::for_backend(client, ctx, verdict)).await?;
+    }
     if let Verdict::Wait { member, .. } = verdict {
         verdict = Box::pin(wait::for_room(client, ctx, member)).await?;
     }
@@ -67,8 +76,18 @@ async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, O
     if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
         ctx.snapshot.metrics.spill(reason);
     }
+    if ctx.form.upgrades && !has_websocket(ctx, selection) {
+        return Err(Refusal::NO_WEBSOCKET.into());
+    }
     ctx.tried.push(selection.member);
     ctx.selection = Some(selection);
     ctx.record.attempt(selection);
     Ok(selection)
+}
+
+/// Whether a backend may have a WebSocket at the path. Codex asks for one at `/v1/responses` first, and falls back to POST
+/// at once after 426 only, which llama-server and vLLM do not send.
+fn has_websocket(ctx: &Ctx, selection: Selection) -> bool {
+    let server = ctx.snapshot.config.pool().backends[selection.member].server;
+    server == ServerKind::Generic || ctx.api != Api::Responses
 }

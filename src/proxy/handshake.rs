@@ -6,12 +6,12 @@ use std::task::Poll;
 
 use bytes::BytesMut;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Ssl, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connections::GLANCE;
 use super::scratch;
+use super::socket::ClientSocket;
 use crate::certificates::Meeting;
 use crate::gateway::ClientConnection;
 
@@ -25,7 +25,7 @@ pub(super) enum Opened {
 
 /// Opens a connection, unless it takes longer than the entry allows. `None`: it is over.
 pub(super) async fn open(stream: Stream, meeting: Meeting, entry: &ClientConnection) -> Option<Opened> {
-    let tcp = stream.into_any().downcast::<TcpStream>().ok()?;
+    let tcp = stream.into_any().downcast::<ClientSocket>().ok()?;
     match meeting {
         Meeting::Plain => until_closed(entry, peek(tcp)).await,
         // In a box: a handshake needs much more room than what follows it.
@@ -43,7 +43,7 @@ async fn until_closed(entry: &ClientConnection, opening: impl Future<Output = Op
 }
 
 /// Over TLS, the client says in the handshake what it speaks (ALPN); without ALPN it is HTTP/1.1.
-async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<Opened> {
+async fn tls(mut tcp: Box<ClientSocket>, acceptor: &Acceptor) -> Option<Opened> {
     let mut first = [0];
     if tcp.read(&mut first).await.ok()? == 0 {
         return None;
@@ -52,7 +52,7 @@ async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<Opened> {
         not_tls(tcp).await;
         return None;
     }
-    tcp.rewind(&first);
+    tcp.unread(BytesMut::from(&first[..]));
     match acceptor.tls_handshake(*tcp).await {
         Ok(stream) if stream.selected_alpn_proto() == Some(ALPN::H2) => Some(Opened::Http2(Box::new(stream))),
         Ok(stream) => Some(Opened::Http1(Box::new(stream), BytesMut::new())),
@@ -65,7 +65,7 @@ async fn tls(mut tcp: Box<TcpStream>, acceptor: &Acceptor) -> Option<Opened> {
 
 /// Answers a client that speaks plain HTTP. What it has sent is read first: a connection that is closed with bytes unread
 /// is reset, and a reset can overtake the answer.
-async fn not_tls(mut tcp: Box<TcpStream>) {
+async fn not_tls(mut tcp: Box<ClientSocket>) {
     let _ = tokio::time::timeout(GLANCE, tcp.read(&mut [0; 4096])).await;
     // An error means that the client has left.
     let _ = tcp.write_all(NOT_TLS).await;
@@ -74,7 +74,7 @@ async fn not_tls(mut tcp: Box<TcpStream>) {
 
 /// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge (RFC 9113, section 3.3). Pingora's own
 /// look waits for 24 bytes, which a short HTTP/1.0 request never sends; this one stops at the first byte that differs.
-async fn peek(mut tcp: Box<TcpStream>) -> Option<Opened> {
+async fn peek(mut tcp: Box<ClientSocket>) -> Option<Opened> {
     let mut seen = BytesMut::new();
     poll_fn(|context| {
         while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
@@ -92,7 +92,7 @@ async fn peek(mut tcp: Box<TcpStream>) -> Option<Opened> {
     })
     .await?;
     if seen.starts_with(PREFACE) {
-        tcp.rewind(&seen);
+        tcp.unread(seen);
         return Some(Opened::Http2(tcp));
     }
     Some(Opened::Http1(tcp, seen))

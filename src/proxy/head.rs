@@ -9,6 +9,7 @@ use super::client::Connection;
 use super::ctx::Ctx;
 use super::form::{self, Form};
 use super::refusal::Refused;
+use crate::api::Api;
 use crate::core::SessionKey;
 use crate::core::session::Invalid;
 use crate::http1::is_hop_by_hop;
@@ -38,7 +39,8 @@ pub(super) enum BodyFraming {
 
 /// Refuses what no backend must get; prepares what they get otherwise. `raw` is the head as it came over HTTP/1.
 pub(super) fn accept(head: &RequestHeader, raw: Option<&[u8]>, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
-    ctx.record.request(head);
+    ctx.api = Api::of(head.uri.path());
+    ctx.record.request(head, ctx.api == Api::Anthropic);
     ctx.asker = Asker::of(head, &ctx.connection, &ctx.snapshot);
     ctx.record.client(ctx.asker.address);
     ctx.form = form::read(head, raw, ctx.snapshot.config.limits.max_header_bytes)?;

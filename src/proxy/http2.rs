@@ -174,8 +174,6 @@ impl Client for Http2 {
         Poll::Ready(Ok(()))
     }
 
-    fn push_end(&self, _trailers: Option<&[u8]>, _out: &mut Vec<u8>) {}
-
     fn finish(&mut self, trailers: Option<&[u8]>) -> io::Result<()> {
         let Some(mut body) = self.body.take() else { return Ok(()) };
         match trailers.map(fields).filter(|fields| !fields.is_empty()) {

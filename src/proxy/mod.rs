@@ -25,6 +25,7 @@ mod client;
 mod connections;
 mod ctx;
 mod exchange;
+mod first_token;
 mod form;
 mod handshake;
 mod head;
@@ -37,7 +38,9 @@ mod relay;
 mod response;
 mod retry;
 mod scratch;
+mod socket;
 mod tunnel;
 mod wait;
 
 pub use connections::Connections;
+pub use socket::ClientSocket;

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::core::Millis;
 use crate::http1::{LAST_CHUNK, Malformed, chunk_size_line};
 use crate::link::{Attempt, Cut};
+use crate::sse::ErrorEvent;
 
 /// An attempt's connections.
 pub(super) struct Pipe<'a, C> {
@@ -36,6 +37,10 @@ pub(super) struct Pipe<'a, C> {
 pub(super) enum Stop {
     /// The backend closed the connection.
     Closed,
+    /// The stream ended without output.
+    Ended,
+    /// The backend sent an error event before any output.
+    ErrorEvent(Box<ErrorEvent>),
     /// The connection to the backend failed.
     Failed(io::Error),
     /// What the backend sent is no response.
@@ -64,10 +69,13 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stop::Closed => f.write_str("the backend closed the connection"),
+            Stop::Ended => f.write_str("the stream ended without output"),
+            Stop::ErrorEvent(event) => write!(f, "the backend sent an error event: {}", event.message),
             Stop::Failed(error) => write!(f, "the connection to the backend failed: {error}"),
             Stop::Malformed(Malformed(what)) => write!(f, "malformed response: {what}"),
             Stop::Cut(Cut::Unhealthy) => f.write_str("the backend turned unhealthy"),
             Stop::Cut(Cut::FirstByte) => f.write_str("no first byte in time"),
+            Stop::Cut(Cut::FirstToken) => f.write_str("no first token in time"),
             Stop::Cut(Cut::Idle) => f.write_str("no byte within timeouts.idle"),
             Stop::Cut(Cut::Total) => f.write_str("not complete within timeouts.total"),
             Stop::Cut(Cut::Upload) => f.write_str("the client sent its request too slowly"),

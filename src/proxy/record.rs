@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use pingora::http::RequestHeader;
@@ -41,7 +41,8 @@ pub(super) struct Record {
     /// Whether the request came to its end, as opposed to being dropped.
     ended: bool,
     client_left: bool,
-    first_byte_ms: Option<u64>,
+    first_byte: Option<Duration>,
+    first_token: Option<Duration>,
     bytes_in: u64,
     bytes_out: u64,
     usage: Option<Usage>,
@@ -81,7 +82,8 @@ impl Record {
             phase: Phase::Request,
             ended: false,
             client_left: false,
-            first_byte_ms: None,
+            first_byte: None,
+            first_token: None,
             bytes_in: 0,
             bytes_out: 0,
             usage: None,
@@ -93,14 +95,21 @@ impl Record {
         &self.gateway
     }
 
-    /// The head of the request is there.
-    pub(super) fn request(&mut self, head: &RequestHeader) {
+    /// The head of the request is there. `needs_id`: whether an error of the gateway has its id.
+    pub(super) fn request(&mut self, head: &RequestHeader, needs_id: bool) {
         self.chat = is_chat(&head.method, head.uri.path());
         if let Some(log) = &mut self.log {
             head.method.as_str().clone_into(&mut log.method);
             head.uri.path().clone_into(&mut log.path);
+        }
+        if self.log.is_some() || needs_id {
             self.request_id = Some(head.headers.get("x-request-id").cloned().unwrap_or_else(new_request_id));
         }
+    }
+
+    /// The id of the request, as far as it is needed.
+    pub(super) fn request_id(&self) -> &str {
+        self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
     /// The id of a request that has none of its client, the same one for the whole request.
@@ -146,24 +155,44 @@ impl Record {
         self.attempts
     }
 
-    /// The first byte of the final response came.
-    pub(super) fn first_byte(&mut self, status: u16) {
+    /// The head of a response came.
+    pub(super) fn first_byte(&mut self) {
+        self.first_byte = Some(self.begun.elapsed());
+    }
+
+    /// The response has started. A stream does so with its first output.
+    pub(super) fn start(&mut self, status: u16) {
         self.status = status;
         self.phase = Phase::Streaming;
-        let waited = self.begun.elapsed();
-        self.first_byte_ms = Some(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
-        if let Some(selection) = self.selection {
+        if let (Some(selection), Some(waited)) = (self.selection, self.first_byte) {
             self.snapshot.links[selection.member].metrics.first_byte(selection.affinity, waited.as_secs_f64());
         }
     }
 
-    /// A response whose body is yet to come.
-    pub(super) fn start_body(&mut self) {
-        self.bytes_out = 0;
+    /// Bytes of the body of a response that has started.
+    pub(super) fn body(&mut self, bytes: usize) {
+        self.bytes_out(bytes);
+        if self.first_token.is_none() {
+            let waited = self.begun.elapsed();
+            self.first_token = Some(waited);
+            if let Some(selection) = self.selection {
+                self.snapshot.links[selection.member].note_first_token(
+                    selection.affinity,
+                    waited,
+                    self.gateway.clock.now(),
+                );
+            }
+        }
     }
 
+    /// Bytes that the client gets.
     pub(super) fn bytes_out(&mut self, bytes: usize) {
         self.bytes_out += bytes as u64;
+    }
+
+    /// The head of a stream was sent before its first output.
+    pub(super) fn head_sent(&mut self, status: u16) {
+        self.status = status;
     }
 
     /// The gateway answers by itself.
@@ -192,7 +221,8 @@ impl Record {
         let backend = self.backend();
         tracing::warn!(backend, error = %why, "stream broken");
         // What we cut ourselves because of its client says nothing about the backend.
-        if let Some(selection) = self.selection.filter(|_| matches!(cut, None | Some(Cut::Idle))) {
+        let is_backends = self.phase == Phase::Streaming && matches!(cut, None | Some(Cut::Idle));
+        if let Some(selection) = self.selection.filter(|_| is_backends) {
             self.snapshot.links[selection.member].note_error(format!("mid-stream: {why}"));
         }
         self.error(why.to_owned());
@@ -270,10 +300,13 @@ impl Record {
             attempts: self.attempts,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            first_byte_ms: self.first_byte_ms,
-            total_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            first_byte_ms: self.first_byte.map(millis),
+            first_token_ms: self.first_token.map(millis),
+            total_ms: millis(self.begun.elapsed()),
+            prompt_tokens: self.usage.map(|usage| usage.prompt),
+            cached_tokens: self.usage.and_then(|usage| usage.cached),
             session: log.session.clone(),
-            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default(),
+            request_id: self.request_id(),
             error: log.error.as_deref(),
         });
     }
@@ -289,6 +322,10 @@ impl Drop for Record {
             self.log(&log);
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Unique across processes and restarts: random bits of this process, then a count.

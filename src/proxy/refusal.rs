@@ -1,18 +1,16 @@
-//! What the gateway answers by itself: OpenAI-style JSON, so that every client library can read it.
+//! What the gateway answers by itself.
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::StatusCode;
 use pingora::Error;
-use serde_json::json;
 
 /// An answer that the gateway gives by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
-    message: &'static str,
+    pub(super) message: &'static str,
 }
 
 /// Why a request does not go to a backend.
@@ -41,6 +39,16 @@ impl Refusal {
         StatusCode::BAD_REQUEST,
         "bad_target",
         "The request's target must begin with a slash, or be a URL with http or https.",
+    );
+    pub(super) const BAD_TARGET_BYTE: Refusal = Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "bad_target",
+        "The request's target has a control character: percent-encode it.",
+    );
+    pub(super) const NO_WEBSOCKET: Refusal = Refusal::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "upgrade_required",
+        "This server has no WebSockets at this path: use POST.",
     );
     pub(super) const BAD_CONNECTION: Refusal = Refusal::new(
         StatusCode::BAD_REQUEST,
@@ -113,6 +121,16 @@ impl Refusal {
         "backend_failed",
         "The backend failed before it answered, and no other one could take the request.",
     );
+    pub(super) const ALL_FAILED: Refusal = Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "backend_failed",
+        "Every backend that was tried failed before the first token; try again.",
+    );
+    pub(super) const NO_STREAM: Refusal = Refusal::new(
+        StatusCode::BAD_GATEWAY,
+        "backend_failed",
+        "The backend that was to continue the stream answered without one.",
+    );
     pub(super) const TIMEOUT: Refusal =
         Refusal::new(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", "The backend did not answer in time.");
     pub(super) const BUSY: Refusal = Refusal::new(
@@ -133,17 +151,6 @@ impl Refusal {
 
     const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Refusal {
         Refusal { status, code, message }
-    }
-
-    /// The body of the answer.
-    pub(super) fn body(self) -> Bytes {
-        let kind = match self.status {
-            StatusCode::UNAUTHORIZED => "authentication_error",
-            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-            status if status.is_client_error() => "invalid_request_error",
-            _ => "server_error",
-        };
-        json!({"error": {"message": self.message, "type": kind, "code": self.code}}).to_string().into()
     }
 }
 

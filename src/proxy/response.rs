@@ -1,32 +1,47 @@
-//! The response on its way to the client: noted, never held back or altered except for two headers.
+//! The response on its way to the client: noted, and never altered except for two headers.
 
 use http::StatusCode;
 
 use super::body::Body;
 use super::client::{Added, Client};
 use super::ctx::{Ctx, TurnedAway};
+use super::first_token::Held;
 use super::pipe::Stop;
 use super::relay::Flow;
 use super::retry;
-use crate::core::usage::Tail;
+use crate::api::usage::UsageReader;
+use crate::config::RetryUntil;
 use crate::core::{Cause, Observation};
 use crate::http1::{Malformed, ResponseHead};
 use crate::link::Attempt;
 
 /// A response that goes to the client.
 pub(super) struct Reply<H> {
-    /// Its head, for this client.
-    pub(super) head: H,
+    /// Its head, for this client, until it is sent. `None` if the client has the head of an earlier attempt.
+    pub(super) head: Option<H>,
     /// Its body.
     pub(super) flow: Flow,
+    /// The start of the body, if it is a stream whose first output is awaited.
+    pub(super) held: Option<Box<Held>>,
+    /// Whether the client has the head of an earlier attempt.
+    pub(super) continues: bool,
     /// Whether both sides speak another protocol from now on.
     pub(super) switches: bool,
     /// Whether the connection to the backend can be used again after it.
     pub(super) keep_alive: bool,
 }
 
-/// Takes the head of a final response, and what came of its body with it. `None` if the answer is given up for another
-/// attempt.
+/// What becomes of a response.
+pub(super) enum Accepted<H> {
+    /// It goes to the client.
+    Reply(Reply<H>),
+    /// It is given up for another attempt.
+    GivenUp,
+    /// It can't continue the stream whose head the client has. Its body says why.
+    Other(Flow, Vec<u8>),
+}
+
+/// Takes the head of a final response, and what came of its body with it.
 ///
 /// # Errors
 ///
@@ -37,55 +52,100 @@ pub(super) fn accept<C: Client>(
     client: &mut C,
     ctx: &mut Ctx,
     attempt: &Attempt,
-) -> Result<Option<Reply<C::Head>>, Stop> {
+) -> Result<Accepted<C::Head>, Stop> {
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
     if switches && !ctx.form.upgrades {
         return Err(Stop::Malformed(Malformed("101 without a request for it")));
     }
     if retry::is_given_up(ctx, head.status) {
-        let retry_after = head.field("retry-after").map(<[u8]>::to_vec);
-        ctx.turned_away = Some(TurnedAway { status: head.status, retry_after });
-        return Ok(None);
+        ctx.turned_away = Some(TurnedAway::new(head));
+        return Ok(Accepted::GivenUp);
     }
-    let Some(selection) = ctx.selection else { return Ok(None) };
     note_kind(head, ctx);
+    if is_held(head, ctx) {
+        return hold(head, rest, client, ctx, attempt).map(Accepted::Reply);
+    }
     let mut flow = Flow::new(head.framing, client.coding(head.framing));
+    if ctx.opening.is_sent {
+        let mut body = Vec::new();
+        flow.hold(rest, |payload| body.extend_from_slice(payload))?;
+        ctx.turned_away = Some(TurnedAway::new(head));
+        return Ok(Accepted::Other(flow, body));
+    }
     flow.push(rest, |piece| note_body(ctx, piece)).map_err(Stop::Malformed)?;
+    ctx.record.first_byte();
+    start(ctx, attempt, head.status);
+    let (head, keep_alive) = (Some(head_for(client, ctx, head)), head.keep_alive);
+    Ok(Accepted::Reply(Reply { head, flow, held: None, continues: false, switches, keep_alive }))
+}
+
+/// Whether the start of a response is held until its first output.
+fn is_held(head: &ResponseHead<'_, '_>, ctx: &Ctx) -> bool {
+    let is_plain = || head.field("content-encoding").is_none() && !ctx.form.is_head;
+    ctx.streams && ctx.snapshot.config.pool().retry.until == RetryUntil::FirstToken && is_plain()
+}
+
+fn hold<C: Client>(
+    head: &ResponseHead<'_, '_>,
+    rest: &[u8],
+    client: &mut C,
+    ctx: &mut Ctx,
+    attempt: &Attempt,
+) -> Result<Reply<C::Head>, Stop> {
+    let continues = ctx.opening.is_sent;
+    let mut held = Box::new(Held::new(continues));
+    let mut flow = Flow::held(head.framing, client, std::mem::take(&mut ctx.opening.unwritten));
+    if !rest.is_empty() {
+        flow.hold(rest, |payload| held.push(payload))?;
+    }
+    let due = ctx.now().saturating_add(ctx.snapshot.hold_head);
+    attempt.await_output(*ctx.opening.due.get_or_insert(due));
+    ctx.record.first_byte();
+    let sent = (!continues).then(|| head_for(client, ctx, &head.without_length()));
+    Ok(Reply { head: sent, flow, held: Some(held), continues, switches: false, keep_alive: head.keep_alive })
+}
+
+fn head_for<C: Client>(client: &mut C, ctx: &Ctx, head: &ResponseHead<'_, '_>) -> C::Head {
+    if ctx.gateway().stopping() {
+        client.close_after();
+    }
+    let affinity = ctx.selection.map(|selection| selection.affinity.as_str());
+    let placement = ctx.link().zip(affinity).map(|(link, affinity)| (&link.header, affinity));
+    client.head(head, &Added { placement })
+}
+
+/// Notes that the response has started: its request will not be sent again, and the backend answers.
+pub(super) fn start(ctx: &mut Ctx, attempt: &Attempt, status: u16) {
     let now = ctx.now();
     attempt.progress(now);
-    ctx.record.first_byte(head.status);
-    observe(ctx, selection.member, head.status);
+    ctx.record.start(status);
+    let Some(selection) = ctx.selection else { return };
+    observe(ctx, selection.member, status);
     if let Some(key) = ctx.key
-        && head.status < 500
-        && head.status != StatusCode::TOO_MANY_REQUESTS.as_u16()
+        && status < 500
+        && status != StatusCode::TOO_MANY_REQUESTS.as_u16()
     {
         ctx.record.turn(ctx.snapshot.pool.landed(key, selection, now));
         ctx.landed = true;
     }
-    // It will not be sent again: its memory is free for others.
+    // The memory of the body is free for others.
     ctx.body = Body::Sent;
-    if ctx.gateway().stopping() {
-        client.close_after();
-    }
-    let backend = ctx.link().map(|link| (&link.header, selection.affinity.as_str()));
-    let (head, keep_alive) = (client.head(head, &Added { placement: backend }), head.keep_alive);
-    Ok(Some(Reply { head, flow, switches, keep_alive }))
 }
 
 /// Notes bytes of the response's body.
 pub(super) fn note_body(ctx: &mut Ctx, piece: &[u8]) {
-    ctx.record.bytes_out(piece.len());
+    ctx.record.body(piece.len());
     if let Some(seat) = &ctx.seat {
         if ctx.streams { seat.there.first_token(ctx.now()) } else { seat.there.answered() }
     }
-    if let Some(tail) = &mut ctx.tail {
-        tail.push(piece);
+    if let Some(usage) = &mut ctx.usage {
+        usage.push(piece);
     }
 }
 
 /// Notes the end of the response: its usage figures count, and its session was active until now.
 pub(super) fn end(ctx: &mut Ctx) {
-    let usage = ctx.tail.as_ref().and_then(Tail::usage);
+    let usage = ctx.usage.as_ref().and_then(UsageReader::usage);
     if let (Some(seat), Some(usage)) = (&ctx.seat, usage) {
         seat.there.learn(usage);
     }
@@ -110,15 +170,27 @@ fn observe(ctx: &Ctx, member: usize, status: u16) {
 /// Notes whether it is a stream of events, and whether it can have usage figures: JSON and event streams of a success,
 /// not compressed.
 fn note_kind(head: &ResponseHead<'_, '_>, ctx: &mut Ctx) {
-    (ctx.streams, ctx.tail) = (false, None);
-    ctx.record.start_body();
+    (ctx.streams, ctx.usage) = (false, None);
     if head.status != StatusCode::OK.as_u16() {
         return;
     }
     let kind = head.field("content-type").unwrap_or_default();
-    ctx.streams = kind.starts_with(b"text/event-stream");
-    let readable = ctx.streams || kind.starts_with(b"application/json");
+    ctx.streams = is_media_type(kind, "text/event-stream");
+    let readable = ctx.streams || is_media_type(kind, "application/json");
     if readable && head.field("content-encoding").is_none() {
-        ctx.tail = Some(Tail::default());
+        ctx.usage = Some(UsageReader::default());
+    }
+}
+
+/// Whether a `Content-Type` has this media type, whatever its parameters are.
+fn is_media_type(value: &[u8], wanted: &str) -> bool {
+    let media_type = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes())
+}
+
+impl TurnedAway {
+    fn new(head: &ResponseHead<'_, '_>) -> TurnedAway {
+        let retry_after = head.field("retry-after").map(<[u8]>::to_vec);
+        TurnedAway { status: head.status, retry_after, message: String::new() }
     }
 }

@@ -1,16 +1,18 @@
 //! After a failure: [`core::retry`](crate::core::retry) says what counts against the backend, and whether another attempt
 //! can help.
 
+use http::StatusCode;
 use pingora::{Error, ErrorType};
 
 use super::attempt::Failed;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, TurnedAway};
 use super::pipe::Stop;
 use super::refusal::{Refusal, Refused};
 use crate::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
-use crate::core::{Observation, State};
+use crate::core::{Millis, Observation};
 use crate::link::{self, Cut, describe};
 use crate::metrics::Shed;
+use crate::sse::{ErrorClass, ErrorEvent};
 
 /// Where the next attempt goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,29 +39,31 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
         Failed::Connect(error, address) => after_connect(ctx, &error, address),
         Failed::TurnedAway => {
             let status = ctx.turned_away.as_ref().map_or(0, |turned_away| turned_away.status);
-            blame(ctx, Failure::TurnedAway(status), || format!("answered {status}"));
+            count(ctx, Failure::TurnedAway(status), 0, || format!("answered {status}"));
             leave(ctx, None);
             // It was allowed, and counted, before the answer was given up.
             Ok(Next::Elsewhere)
         }
+        Failed::Other => {
+            leave(ctx, None);
+            ctx.record.error("the answer does not continue the stream".to_owned());
+            Err(Refusal::NO_STREAM.into())
+        }
         Failed::Before { stop, reused, after } => {
-            let cut = stop.cut();
             let failure = match &stop {
-                Stop::Gone | Stop::Stuck => return Err(Over::Gone(stop.to_string())),
-                Stop::Refused(refusal) => return Err((*refusal).into()),
-                Stop::Cut(Cut::Unhealthy) => Failure::Unhealthy,
                 Stop::Cut(Cut::FirstByte) => Failure::FirstByte,
-                Stop::Cut(Cut::Idle | Cut::Total | Cut::Upload) => Failure::Over,
-                Stop::Closed | Stop::Failed(_) => Failure::Closed { reused, after },
-                Stop::Malformed(_) => Failure::Broken,
+                Stop::Malformed(_) => Failure::Malformed,
+                _ => Failure::Closed { reused, after },
             };
-            blame(ctx, failure, || match failure {
-                Failure::FirstByte => stop.to_string(),
-                _ => format!("before the first byte: {stop}"),
-            });
-            let next = failure.reason().and_then(|reason| again(ctx, reason));
-            leave(ctx, cut);
-            next.ok_or_else(|| over(ctx, stop.to_string(), false))
+            after_stop(ctx, stop, failure, after)
+        }
+        Failed::BeforeToken { stop, after } => {
+            let failure = match &stop {
+                Stop::ErrorEvent(event) => after_event(ctx, event),
+                _ => Failure::DiedBeforeToken,
+            };
+            ctx.opening.has_answered = true;
+            after_stop(ctx, stop, failure, after)
         }
         Failed::Broken(stop @ (Stop::Gone | Stop::Stuck)) => Err(Over::Gone(stop.to_string())),
         Failed::Broken(stop) => {
@@ -67,6 +71,39 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
             Err(Over::Broken(stop.to_string()))
         }
     }
+}
+
+/// After an attempt that stopped before the response had started; `failure` is what it means, unless the attempt was cut or
+/// stopped because of the client.
+fn after_stop(ctx: &mut Ctx, stop: Stop, failure: Failure, after: Millis) -> Result<Next, Over> {
+    let failure = match &stop {
+        Stop::Gone | Stop::Stuck => return Err(Over::Gone(stop.to_string())),
+        Stop::Refused(refusal) => return Err((*refusal).into()),
+        Stop::Cut(Cut::Unhealthy) => Failure::Unhealthy,
+        Stop::Cut(Cut::FirstToken) => Failure::FirstToken,
+        Stop::Cut(Cut::Idle | Cut::Total | Cut::Upload) => Failure::Over,
+        _ => failure,
+    };
+    count(ctx, failure, after, || match failure {
+        Failure::FirstByte | Failure::FirstToken => stop.to_string(),
+        Failure::DiedBeforeToken => format!("before the first token: {stop}"),
+        _ => format!("before the first byte: {stop}"),
+    });
+    let next = failure.reason().and_then(|reason| again(ctx, reason));
+    leave(ctx, stop.cut());
+    next.ok_or_else(|| over(ctx, stop.to_string(), false))
+}
+
+/// After an error event, which counts as an answer: it is what the client gets if no other backend does better.
+fn after_event(ctx: &mut Ctx, event: &ErrorEvent) -> Failure {
+    let status = if event.class == ErrorClass::RateLimited {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    ctx.turned_away = Some(TurnedAway { status: status.as_u16(), retry_after: None, message: event.message.clone() });
+    let again = event.class == ErrorClass::Failed && std::mem::replace(&mut ctx.opening.server_failed, true);
+    Failure::ErrorEvent { class: event.class, again }
 }
 
 fn after_connect(ctx: &mut Ctx, error: &Error, address: Option<std::net::SocketAddr>) -> Result<Next, Over> {
@@ -80,7 +117,7 @@ fn after_connect(ctx: &mut Ctx, error: &Error, address: Option<std::net::SocketA
         ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
         _ => format!("connect: {}", describe(error)),
     };
-    blame(ctx, Failure::Connect, why);
+    count(ctx, Failure::Connect, 0, why);
     if let Some(link) = ctx.link() {
         link.address.failed(address);
     }
@@ -101,9 +138,10 @@ fn over(ctx: &mut Ctx, why: String, timed_out: bool) -> Over {
     let turned_away = ctx.turned_away.as_ref().map(|turned_away| turned_away.status);
     match (ctx.cut, turned_away) {
         (Some(Cut::Upload), _) => Refusal::SLOW_BODY,
-        (Some(Cut::FirstByte | Cut::Idle | Cut::Total), _) => Refusal::TIMEOUT,
+        (Some(Cut::FirstByte | Cut::FirstToken | Cut::Idle | Cut::Total), _) => Refusal::TIMEOUT,
         (_, Some(429)) => Refusal::BUSY,
         (_, Some(503)) => Refusal::NONE_AVAILABLE,
+        _ if ctx.opening.has_answered => Refusal::ALL_FAILED,
         _ if timed_out => Refusal::TIMEOUT,
         _ => Refusal::FAILED,
     }
@@ -112,15 +150,14 @@ fn over(ctx: &mut Ctx, why: String, timed_out: bool) -> Over {
 
 /// Where the request is sent again, if it is. Then the retry is counted.
 fn again(ctx: &Ctx, reason: RetryReason) -> Option<Next> {
-    let down = ctx.link().is_some_and(|link| link.backend.state() == State::Unhealthy);
-    let standing = Standing { replayable: ctx.body.is_replayable(), another: has_another(ctx), down };
+    let standing = Standing { replayable: ctx.body.is_replayable(), another: has_another(ctx) };
     let next = match reason.again(standing, || ctx.snapshot.budget.retry(ctx.now())) {
         Again::No => None,
         Again::There => Some(Next::SameBackend),
         Again::Elsewhere => Some(Next::Elsewhere),
     };
     if next.is_some() {
-        ctx.snapshot.metrics.retry(reason);
+        ctx.snapshot.metrics.retries.count(reason);
     }
     let backend = ctx.link().map(|link| link.backend.name());
     tracing::debug!(backend, reason = reason.as_str(), allowed = next.is_some(), "another attempt");
@@ -132,17 +169,26 @@ pub(super) fn has_another(ctx: &Ctx) -> bool {
     ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts && ctx.snapshot.pool.has_another(&ctx.tried)
 }
 
-/// Whether an answer with this status is given up, since it means "not now" and another backend can do better. If so, the
-/// retry is counted: the answer is lost, so nothing can stand in the way any more.
+/// Whether an answer with this status is given up, since another backend can do better. If so, the retry is counted: the
+/// answer is lost, so nothing can stand in the way any more.
 pub(super) fn is_given_up(ctx: &Ctx, status: u16) -> bool {
-    is_not_now(status) && again(ctx, RetryReason::Status).is_some()
+    // The client of a stream whose head was sent can't get any status.
+    let is_failure = is_not_now(status) || ctx.opening.is_sent && status >= 500;
+    is_failure && again(ctx, RetryReason::Status).is_some()
 }
 
-/// Counts a failure against the backend if it is the backend's; `why` describes it.
-fn blame(ctx: &Ctx, failure: Failure, why: impl FnOnce() -> String) {
-    let (Some(cause), Some(selection), Some(link)) = (failure.blame(), ctx.selection, ctx.link()) else { return };
-    link.note_error(why());
-    ctx.snapshot.observe(selection.member, Observation::TrafficFailed(cause), &ctx.gateway().metrics, ctx.now());
+/// Counts a failure against the backend if it is the backend's. The attempt took `after` milliseconds, and `why` describes
+/// the failure.
+fn count(ctx: &Ctx, failure: Failure, after: Millis, why: impl FnOnce() -> String) {
+    let (Some(selection), Some(link)) = (ctx.selection, ctx.link()) else { return };
+    if failure.is_backends() {
+        link.note_error(why());
+    }
+    let since = ctx.now().saturating_sub(after);
+    if let Some(cause) = failure.cause(|| ctx.snapshot.others_produce(selection.member, since)) {
+        let seen = Observation::TrafficFailed(cause);
+        ctx.snapshot.observe(selection.member, seen, &ctx.gateway().metrics, ctx.now());
+    }
 }
 
 impl From<Refused> for Over {

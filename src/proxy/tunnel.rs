@@ -18,8 +18,8 @@ use super::{response, scratch};
 /// # Errors
 ///
 /// Why it ended, if neither side closed its connection.
-pub(super) async fn run<C: Client>(pipe: &mut Pipe<'_, C>, flow: Flow, ctx: &mut Ctx) -> Result<(), Stop> {
-    let (mut down, mut up) = (Direction::new(flow.into_unwritten()), Direction::new(Vec::new()));
+pub(super) async fn run<C: Client>(pipe: &mut Pipe<'_, C>, flow: &mut Flow, ctx: &mut Ctx) -> Result<(), Stop> {
+    let (mut down, mut up) = (Direction::new(flow.take_unwritten()), Direction::new(Vec::new()));
     poll_fn(|context| {
         loop {
             let moved_down = poll_down(pipe, &mut down, ctx, context)?;

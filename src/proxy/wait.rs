@@ -67,6 +67,33 @@ pub(super) async fn for_first_probes(ctx: &Ctx) {
     }
 }
 
+/// Waits while no backend can serve the request and one may come, at most as long as the pool allows; returns the verdict
+/// then. Requests beyond `hold.max_requests` are not held, nor sent to a backend that loads.
+///
+/// # Errors
+/// The client left.
+pub(super) async fn for_backend<C: Client>(client: &mut C, ctx: &mut Ctx, verdict: Verdict) -> Result<Verdict, Over> {
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let hold = &snapshot.config.pool().hold;
+    let Some(limit) = hold.timeout else { return Ok(verdict) };
+    let Some(_held) = snapshot.held.take(1, hold.max_requests as usize) else { return Ok(Verdict::Nobody) };
+    let waited = Duration::from_millis(ctx.now().saturating_sub(ctx.started));
+    let until = Instant::now() + limit.saturating_sub(waited);
+    let mut changes = snapshot.changes.subscribe();
+    loop {
+        let verdict = ctx.select(patience(ctx));
+        if Instant::now() >= until || !snapshot.is_worth_waiting(&verdict, &ctx.tried) {
+            return Ok(verdict);
+        }
+        tokio::select! {
+            biased;
+            () = poll_fn(|context| client.poll_gone(context)) => return Err(Refused::Gone.into()),
+            _ = changes.changed() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+}
+
 /// The end of a wait, counted however it comes.
 struct Exit<'a> {
     link: &'a Link,

@@ -2,14 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::ServerApp;
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream, TcpKeepalive};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,7 +16,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::link::is_lack;
-use crate::proxy::Connections;
+use crate::proxy::{ClientSocket, Connections};
 
 /// A socket that listens and is not served yet.
 pub(super) struct Bound {
@@ -231,8 +228,8 @@ async fn accept<A: ServerApp + Send + Sync + 'static>(
                 let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
                 tokio::spawn(async move {
                     // An error means that the client has left.
-                    if let Ok(stream) = stream(socket, peer) {
-                        drop(app.process_new(stream, &shutdown).await);
+                    if let Ok(stream) = ClientSocket::new(socket, peer) {
+                        drop(app.process_new(Box::new(stream), &shutdown).await);
                     }
                 });
             }
@@ -243,16 +240,6 @@ async fn accept<A: ServerApp + Send + Sync + 'static>(
             Err(error) => tracing::debug!(%error, "accepting a connection failed"),
         }
     }
-}
-
-fn stream(socket: TcpStream, peer: SocketAddr) -> pingora::Result<Stream> {
-    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
-    let _ = digest.peer_addr.set(Some(peer.into()));
-    let mut stream = L4Stream::from(socket);
-    stream.set_nodelay()?;
-    stream.set_keepalive(&KEEPALIVE)?;
-    stream.set_socket_digest(digest);
-    Ok(Box::new(stream))
 }
 
 fn bind(address: SocketAddr) -> io::Result<Bound> {
@@ -273,13 +260,6 @@ fn admin_addresses(config: &Config) -> Vec<SocketAddr> {
     config.admin.iter().map(|admin| admin.address).collect()
 }
 
-/// A client that vanishes without a FIN is noticed after about a minute and a half, and its backend's work ends.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive {
-    idle: Duration::from_secs(60),
-    interval: Duration::from_secs(10),
-    count: 3,
-    user_timeout: Duration::ZERO,
-};
 /// Connections that wait to be accepted; the kernel has a bound of its own, net.core.somaxconn (4096).
 const BACKLOG: u32 = 4096;
 /// How long accepting pauses when there is no descriptor or memory for a connection.

@@ -129,5 +129,5 @@ fn in_force(config: Config) {
     let snapshot = Snapshot::new(config, &metrics);
     let members: Vec<_> = snapshot.pool.members().iter().map(|member| member.backend.name()).collect();
     assert_eq!(members, names.iter().map(|backend| backend.name.as_str()).collect::<Vec<_>>());
-    assert!(metrics.render(&pool, &snapshot.pool).contains("ingle_requests_total"));
+    assert!(metrics.render(&pool, &snapshot.pool, 0).contains("ingle_requests_total"));
 }

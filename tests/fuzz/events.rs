@@ -175,7 +175,8 @@ impl Stream {
 
     /// The first output is found with the byte that ends it, and not before.
     fn is_decided_by_its_item(&self) {
-        let Some((end, Kind::Judged(outcome_))) = self.items.iter().find(|(_, kind)| matches!(kind, Kind::Judged(_))) else {
+        let Some((end, Kind::Judged(outcome_))) = self.items.iter().find(|(_, kind)| matches!(kind, Kind::Judged(_)))
+        else {
             return;
         };
         if *end > self.text.len() {

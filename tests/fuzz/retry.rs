@@ -9,9 +9,8 @@ use ingle::core::pool::{
     Balance, Drain, DrainSessions, MAX_ATTEMPTS, MaxInFlight, MemberSpec, Overload, Policy, Settings,
 };
 use ingle::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
-use ingle::core::{
-    Ask, Cause, Millis, Observation, Patience, Pool, Seed, SessionKey, State, Thresholds, Tried, Verdict,
-};
+use ingle::core::{Ask, Cause, Millis, Observation, Patience, Pool, Seed, SessionKey, Thresholds, Tried, Verdict};
+use ingle::sse::ErrorClass;
 
 use crate::input::Input;
 
@@ -49,8 +48,14 @@ enum Does {
     Stale,
     /// It closes a connection from before after it has worked on the request for a while.
     CloseLate,
-    /// It says nothing until `first_byte` is over.
-    Silent,
+    /// It sends nothing until `first_byte` is over; whether others of the pool produce output meanwhile.
+    Silent(bool),
+    /// It sends a head and no output until `first_token` is over; whether others of the pool produce output meanwhile.
+    SilentStream(bool),
+    /// It sends a head, and dies before its first output.
+    EndStream,
+    /// Its first event is an error.
+    Event(ErrorClass),
     /// It is found to be dead meanwhile.
     Dead,
     Junk,
@@ -60,7 +65,7 @@ enum Does {
 
 impl Does {
     fn read(input: &mut Input<'_>) -> Does {
-        match input.below(16) {
+        match input.below(20) {
             0..3 => Does::Answer(input.pick(&[429, 502, 503])),
             3..5 => Does::Answer(input.pick(&[200, 200, 400, 404, 500, 504])),
             5 => Does::Begin,
@@ -68,13 +73,19 @@ impl Does {
             8 | 9 => Does::Close,
             10 => Does::Stale,
             11 => Does::CloseLate,
-            12 => Does::Silent,
+            12 => Does::Silent(input.flip()),
             13 => Does::Dead,
             14 => Does::Junk,
+            15 => Does::SilentStream(input.flip()),
+            16 => Does::EndStream,
+            17 | 18 => Does::Event(input.pick(&CLASSES)),
             _ => Does::Over,
         }
     }
 }
+
+const CLASSES: [ErrorClass; 4] =
+    [ErrorClass::Unavailable, ErrorClass::RateLimited, ErrorClass::Failed, ErrorClass::Answer];
 
 #[derive(Clone, Copy, Debug)]
 struct Request {
@@ -117,8 +128,21 @@ fn promises(course: &Course, max_attempts: usize) {
         assert!(names.iter().filter(|name| *name == place).count() <= 2, "more than one fresh connection: {course:?}");
     }
     let before = &course.tries[..course.tries.len().saturating_sub(1)];
-    let begun = before.iter().any(|(_, does)| matches!(does, Does::Begin | Does::Answer(200 | 400 | 404 | 500 | 504)));
+    let output = |does: &Does| {
+        matches!(does, Does::Begin | Does::Answer(200 | 400 | 404 | 500 | 504) | Does::Event(ErrorClass::Answer))
+    };
+    let begun = before.iter().any(|(_, does)| output(does));
     assert!(!begun, "sent again after a byte had reached the client: {course:?}");
+}
+
+/// An attempt of a request.
+struct Sent<'a> {
+    fresh: bool,
+    held: bool,
+    attempts: usize,
+    tried: &'a Tried,
+    /// Whether the server has failed with an error event in an earlier attempt.
+    failed_before: bool,
 }
 
 /// The code, as the shell uses it.
@@ -171,7 +195,7 @@ impl World {
     fn send(&mut self, request: &Request, mut input: Input<'_>) -> Course {
         self.budget.request(self.now);
         let (mut tried, mut attempts, mut course) = (Tried::default(), 0, Course::default());
-        let (mut selection, mut again) = (None, Again::Elsewhere);
+        let (mut selection, mut again, mut failed_before) = (None, Again::Elsewhere, false);
         loop {
             if again == Again::Elsewhere {
                 let ask = Ask { key: request.key, bytes: 0, patience: Patience::Spills };
@@ -190,10 +214,13 @@ impl World {
             let does = Does::read(&mut input);
             course.tries.push((self.pool.members()[selection.member].backend.name().to_owned(), does));
             assert!(course.tries.len() <= 2 * self.max_attempts, "the tries have no end: {course:?}");
-            again = self.after(selection.member, does, fresh, request.held, attempts, &tried);
+            let sent = Sent { fresh, held: request.held, attempts, tried: &tried, failed_before };
+            again = self.after(selection.member, does, &sent);
+            failed_before |= does == Does::Event(ErrorClass::Failed);
             drop(here);
             if again == Again::No {
-                let begun = matches!(does, Does::Answer(_) | Does::Begin) || does == Does::Stale && fresh;
+                let answers = [Does::Begin, Does::Event(ErrorClass::Answer)];
+                let begun = matches!(does, Does::Answer(_)) || answers.contains(&does) || does == Does::Stale && fresh;
                 course.end = Some(if begun { End::Passes } else { End::Fails });
                 return course;
             }
@@ -201,40 +228,46 @@ impl World {
     }
 
     /// What the shell asks and notes after what a backend did.
-    fn after(&self, at: usize, does: Does, fresh: bool, held: bool, attempts: usize, tried: &Tried) -> Again {
+    fn after(&self, at: usize, does: Does, sent: &Sent<'_>) -> Again {
+        let Sent { fresh, failed_before, .. } = *sent;
         let backend = &self.pool.members()[at].backend;
         let observe = |seen| backend.observe(seen, THRESHOLDS, self.now);
         let failure = match does {
             Does::Answer(status) if is_not_now(status) => Failure::TurnedAway(status),
-            Does::Answer(_) | Does::Begin => return self.passes(at, does),
+            Does::Answer(_) | Does::Begin | Does::Event(ErrorClass::Answer) => return self.passes(at, does),
             Does::Stale if fresh => return self.passes(at, Does::Answer(200)),
             Does::Refuse => Failure::Connect,
             Does::Close => Failure::Closed { reused: false, after: 0 },
             Does::Stale => Failure::Closed { reused: true, after: 999 },
             Does::CloseLate => Failure::Closed { reused: !fresh, after: 1000 },
-            Does::Silent => Failure::FirstByte,
+            Does::Silent(_) => Failure::FirstByte,
+            Does::SilentStream(_) => Failure::FirstToken,
+            Does::EndStream => Failure::DiedBeforeToken,
+            Does::Event(class) => Failure::ErrorEvent { class, again: failed_before },
             Does::Dead => {
                 for _ in 0..THRESHOLDS.unhealthy {
                     observe(Observation::ProbeFailed);
                 }
                 Failure::Unhealthy
             }
-            Does::Junk => Failure::Broken,
+            Does::Junk => Failure::Malformed,
             Does::Over => Failure::Over,
         };
-        let replayable = held || failure == Failure::Connect;
         let turned_away = failure.reason() == Some(RetryReason::Status);
-        // An answer is given up only after that was allowed, and its backend is blamed after it was given up.
-        if !turned_away && let Some(cause) = failure.blame() {
+        let cause = failure.cause(|| matches!(does, Does::Silent(true) | Does::SilentStream(true)));
+        // An answer is given up only after that was allowed, and counts against its backend after it was given up.
+        if !turned_away && let Some(cause) = cause {
             observe(Observation::TrafficFailed(cause));
         }
-        let another = attempts < self.max_attempts && self.pool.has_another(tried);
-        let standing = Standing { replayable, another, down: backend.state() == State::Unhealthy };
+        let standing = Standing {
+            replayable: sent.held || does == Does::Refuse,
+            another: sent.attempts < self.max_attempts && self.pool.has_another(sent.tried),
+        };
         let again = failure.reason().map(|reason| reason.again(standing, || self.budget.retry(self.now)));
         match again.unwrap_or(Again::No) {
             Again::No if turned_away => self.passes(at, does),
             again => {
-                if let Some(cause) = failure.blame().filter(|_| turned_away) {
+                if let Some(cause) = cause.filter(|_| turned_away) {
                     observe(Observation::TrafficFailed(cause));
                 }
                 again
@@ -291,6 +324,14 @@ struct Model {
     retries: VecDeque<Millis>,
 }
 
+/// What a row of the table depends on, besides what the backend did.
+struct Held {
+    fresh: bool,
+    held: bool,
+    /// Whether the server has failed with an error event in an earlier attempt.
+    failed_before: bool,
+}
+
 /// What the table says.
 enum Row {
     There,
@@ -322,7 +363,7 @@ impl Model {
         mut input: Input<'a>,
     ) -> (Course, Input<'a>) {
         self.requests.push_back(now);
-        let (mut tried, mut course, mut at_once) = (Vec::new(), Course::default(), false);
+        let (mut tried, mut course, mut at_once, mut failed_before) = (Vec::new(), Course::default(), false, false);
         loop {
             let fresh = at_once || !request.held;
             if !at_once {
@@ -340,7 +381,9 @@ impl Model {
             }
             let does = Does::read(&mut input);
             course.tries.push((self.backends[tried[tried.len() - 1]].name.clone(), does));
-            match self.judge(&tried, does, fresh, request.held, now) {
+            let again = failed_before;
+            failed_before |= does == Does::Event(ErrorClass::Failed);
+            match self.judge(&tried, does, Held { fresh, held: request.held, failed_before: again }, now) {
                 Row::There => at_once = true,
                 Row::Next => at_once = false,
                 Row::End(end) => {
@@ -370,7 +413,8 @@ impl Model {
     }
 
     /// A row of the table, for the last of the backends that were tried.
-    fn judge(&mut self, tried: &[usize], does: Does, fresh: bool, held: bool, now: Millis) -> Row {
+    fn judge(&mut self, tried: &[usize], does: Does, so_far: Held, now: Millis) -> Row {
+        let Held { fresh, held, failed_before } = so_far;
         let at = tried[tried.len() - 1];
         let next_if = |yes: bool| if yes { Row::Next } else { Row::End(End::Fails) };
         match does {
@@ -388,7 +432,7 @@ impl Model {
                 Row::End(End::Passes)
             }
             Does::Stale if !fresh => Row::There,
-            Does::Answer(_) | Does::Begin | Does::Stale => {
+            Does::Answer(_) | Does::Begin | Does::Stale | Does::Event(ErrorClass::Answer) => {
                 self.backends[at].answers();
                 Row::End(End::Passes)
             }
@@ -401,10 +445,18 @@ impl Model {
                 (0..3).for_each(|_| self.backends[at].probe(false));
                 next_if(held && self.more(tried))
             }
-            Does::Close | Does::CloseLate | Does::Silent | Does::Junk => {
+            Does::Close | Does::CloseLate | Does::EndStream | Does::Junk => {
                 self.backends[at].fails();
-                next_if(held && self.more(tried) && (self.backends[at].down || self.budget(now)))
+                next_if(held && self.more(tried))
             }
+            Does::Silent(others_produce) | Does::SilentStream(others_produce) => {
+                if others_produce {
+                    self.backends[at].fails();
+                }
+                next_if(held && self.more(tried) && self.budget(now))
+            }
+            Does::Event(ErrorClass::Failed) if failed_before => Row::End(End::Fails),
+            Does::Event(_) => next_if(held && self.more(tried) && self.budget(now)),
         }
     }
 

@@ -1,10 +1,11 @@
-//! The reader of usage figures, against serde_json on well-formed answers, and on any bytes against itself.
+//! The reader of usage figures, against serde_json on well-formed responses, and on any bytes against itself.
 //!
-//! An input is a way to cut, then choices of which an answer is written: JSON or events, with figures, texts about figures
+//! An input is a way to cut, then choices of which a response is written: JSON or events, with figures, texts about figures
 //! and noise; or, if its first bit is set, any bytes.
 
-use ingle::core::usage::{KEPT, Tail, Usage, read};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use ingle::api::usage::UsageReader;
+use ingle::core::usage::Usage;
+use serde_json::{Map, Value};
 
 use crate::input::Input;
 
@@ -14,89 +15,85 @@ pub(crate) fn check(bytes: &[u8]) {
     let cut = 1 + usize::from(input.u16()) % 6000;
     if kind & 1 == 1 {
         let bytes = input.rest();
-        cuts_do_not_matter(bytes, cut, read(&bytes[bytes.len().saturating_sub(KEPT)..]));
+        let whole = figures(&mut std::iter::once(bytes));
+        cuts_do_not_matter(bytes, cut, whole);
         return;
     }
-    let answer = Answer::write(&mut input, kind & 2 == 2);
-    assert_eq!(answer.parsed(), answer.figures(), "the writer and serde_json differ: {}", answer.text);
-    let text = answer.text.as_bytes();
-    let expected = answer.expected(text.len());
-    if text.len() <= KEPT {
-        assert_eq!(read(text), expected, "{}", answer.text);
-    }
-    cuts_do_not_matter(text, cut, expected);
-    // A backend that dies within its answer.
+    let response = Response::write(&mut input, kind & 2 == 2);
+    let text = response.text.as_bytes();
+    cuts_do_not_matter(text, cut, response.expected(text.len()));
+    // A backend that dies within its response.
     let end = usize::from(input.u16()) % (text.len() + 1);
-    cuts_do_not_matter(&text[..end], cut, answer.expected(end));
+    cuts_do_not_matter(&text[..end], cut, response.expected(end));
 }
 
-/// Whatever the pieces in which it comes, the figures are those of its last [`KEPT`] bytes.
+fn figures(pieces: &mut dyn Iterator<Item = &[u8]>) -> Option<Usage> {
+    let mut reader = UsageReader::default();
+    pieces.for_each(|piece| reader.push(piece));
+    reader.usage()
+}
+
 fn cuts_do_not_matter(text: &[u8], cut: usize, expected: Option<Usage>) {
-    let figures = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let mut tail = Tail::default();
-        pieces.for_each(|piece| tail.push(piece));
-        tail.usage()
-    };
     let shown = || text.escape_ascii().to_string();
     assert_eq!(figures(&mut std::iter::once(text)), expected, "in one piece: {}", shown());
     assert_eq!(figures(&mut text.chunks(cut)), expected, "in pieces of {cut}: {}", shown());
-    assert_eq!(figures(&mut text.chunks(KEPT)), expected, "in pieces of {KEPT}: {}", shown());
+    assert_eq!(figures(&mut text.chunks(1)), expected, "in single bytes: {}", shown());
     let (begin, end) = text.split_at(cut.min(text.len()));
     assert_eq!(figures(&mut begin.chunks(1).chain([end])), expected, "bytes, then the rest: {}", shown());
     if let Some(usage) = expected {
         assert!(usage.cached.is_none_or(|cached| cached <= usage.prompt));
-        assert!(usage.tokens().cached <= usage.tokens().prompt);
     }
 }
 
-/// An answer and where its figures are.
+/// A response, and where its objects with figures end.
 #[derive(Default)]
-struct Answer {
+struct Response {
     text: String,
-    figures: Vec<Figure>,
+    objects: Vec<(usize, Map<String, Value>)>,
 }
 
-/// A key with a number: where its quote is, and where the byte after the number ends.
-struct Figure {
-    begin: usize,
-    end: usize,
-    key: &'static str,
-    value: u64,
-}
-
-const FIGURES: [&str; 5] = ["prompt_tokens", "input_tokens", "cached_tokens", "prompt_n", "cache_n"];
-/// What no figure is, but might be taken for one.
-const NOISE: [&str; 13] = [
-    r#""content":"\"prompt_tokens\": 7, \"cached_tokens\": 7""#,
-    r#""content":"\\\"prompt_n\\\":7""#,
-    r#""content":"\\","x":"prompt_tokens""#,
-    r#""prompt_tokens":null"#,
-    r#""cached_tokens":-5"#,
+const FIGURES: [&str; 7] = [
+    "prompt_tokens",
+    "input_tokens",
+    "cached_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "prompt_n",
+    "cache_n",
+];
+const DETAILS: [&str; 3] = ["prompt_tokens_details", "input_tokens_details", "other_details"];
+/// What is no figure, but could be taken for one.
+const NOISE: [&str; 12] = [
+    r#""content":"\"usage\": {\"prompt_tokens\": 7}""#,
+    r#""content":"\\\"usage\\\":{""#,
+    r#""content":"\\","x":"usage""#,
+    r#""usage":null"#,
+    r#""usage":[7]"#,
+    r#""timings":-5"#,
     r#""prompt_tokens_details":null"#,
     r#""prompt_tokens":"7""#,
-    r#""cache_n":[7]"#,
-    r#""prompt_tokens":99999999999999999999"#,
     r#""prompt_n":7.5"#,
     r#""input_tokens":1e3"#,
-    r#""completion_tokens":7"#,
+    r#""content":"}{{\"}""#,
     "\"content\":\"caf\u{e9} \u{1f525}\"",
 ];
 
-impl Answer {
-    fn write(input: &mut Input<'_>, events: bool) -> Answer {
-        let mut answer = Answer::default();
+impl Response {
+    fn write(input: &mut Input<'_>, events: bool) -> Response {
+        let mut response = Response::default();
         for _ in 0..if events { 1 + input.below(5) } else { 1 } {
-            answer.text += if events { "data: " } else { "" };
-            answer.object(input, 0);
-            answer.text += if events { "\n\n" } else { "" };
+            response.text += if events { "data: " } else { "" };
+            response.object(input, 0, false);
+            response.text += if events { "\n\n" } else { "" };
         }
         if events && input.flip() {
-            answer.text += "data: [DONE]\n\n";
+            response.text += "data: [DONE]\n\n";
         }
-        answer
+        response
     }
 
-    fn object(&mut self, input: &mut Input<'_>, depth: usize) {
+    /// Writes an object; `inside` says whether it is part of one with figures, which is read as a whole.
+    fn object(&mut self, input: &mut Input<'_>, depth: usize, inside: bool) {
         self.text.push('{');
         for entry in 0..input.below(7) {
             self.text += if entry > 0 { "," } else { "" };
@@ -104,13 +101,23 @@ impl Answer {
             match input.below(8) {
                 0..4 => self.figure(input),
                 4 => self.text += input.pick(&NOISE),
-                5 => {
-                    let length = usize::from(input.byte()) * input.pick(&[1, 1, 20]);
+                5 if !inside => {
+                    let length = usize::from(input.byte()) * input.pick(&[1, 1, 60]);
                     self.text += &format!("\"content\":\"{}\"", "x".repeat(length));
                 }
-                _ if depth < 4 => {
-                    self.text += input.pick(&["\"usage\":", "\"timings\" : ", "\"choices\":"]);
-                    self.object(input, depth + 1);
+                6 if depth < 4 => {
+                    self.text += &format!("\"{}\":", input.pick(&DETAILS));
+                    self.object(input, depth + 1, inside);
+                }
+                7 if depth < 4 => {
+                    let is_read = input.flip();
+                    self.text += if is_read { input.pick(&["\"usage\":", "\"timings\" : "]) } else { "\"choices\":" };
+                    let begin = self.text.len();
+                    self.object(input, depth + 1, inside || is_read);
+                    if is_read && !inside {
+                        let object = serde_json::from_str(&self.text[begin..]).expect("the writer writes JSON");
+                        self.objects.push((self.text.len(), object));
+                    }
                 }
                 _ => self.text += "\"id\":1",
             }
@@ -119,113 +126,45 @@ impl Answer {
     }
 
     fn figure(&mut self, input: &mut Input<'_>) {
-        let (begin, key) = (self.text.len(), input.pick(&FIGURES));
         let value = input.pick(&[0, 1, 7, 18, 2956, 3020, u64::from(u32::MAX), u64::MAX]);
-        self.text += &format!("\"{key}\"{}{value}", input.pick(&[":", ": ", " :", ":\t"]));
-        // A number has ended once something else has come.
-        self.figures.push(Figure { begin, end: self.text.len() + 1, key, value });
+        self.text += &format!("\"{}\"{}{value}", input.pick(&FIGURES), input.pick(&[":", ": ", " :", ":\t"]));
     }
 
-    fn figures(&self) -> Vec<(String, u64)> {
-        self.figures.iter().map(|figure| (figure.key.to_owned(), figure.value)).collect()
-    }
-
-    /// What the answer says if it ends after so many bytes: each figure as it was said last, within the bytes that are kept.
-    /// At the very first of them one can't know whether the quote was escaped.
+    /// The figures of the objects that are complete after so many bytes.
     fn expected(&self, end: usize) -> Option<Usage> {
-        let begin = end.saturating_sub(KEPT);
-        let said = |key: &str| {
-            let whole = |figure: &&Figure| figure.key == key && figure.begin > begin && figure.end <= end;
-            Some(self.figures.iter().rfind(whole)?.value)
-        };
-        let timings = said("prompt_n").zip(said("cache_n"));
-        let prompt = said("prompt_tokens").or(said("input_tokens"));
-        let total = timings.map(|(computed, cached)| computed.saturating_add(cached));
-        let cached = match prompt {
-            Some(_) => said("cached_tokens").or(timings.map(|(_, cached)| cached)),
-            None => timings.map(|(_, cached)| cached),
-        };
-        let prompt = prompt.or(total)?;
-        Some(Usage { prompt, cached: cached.map(|cached| cached.min(prompt)) })
-    }
-
-    /// The figures that serde_json finds, in the order of the text.
-    fn parsed(&self) -> Vec<(String, u64)> {
-        let mut found = Vec::new();
-        for line in self.text.lines().filter(|line| !line.is_empty()) {
-            let json = line.strip_prefix("data: ").unwrap_or(line);
-            if json != "[DONE]" {
-                found.append(&mut serde_json::from_str::<Found>(json).unwrap().0);
-            }
-        }
-        found
-    }
-}
-
-/// Whole, not negative numbers under the keys of figures, anywhere in a value.
-#[derive(Default)]
-struct Found(Vec<(String, u64)>);
-
-impl<'de> Deserialize<'de> for Found {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Found, D::Error> {
-        deserializer.deserialize_any(Finder)
-    }
-}
-
-struct Finder;
-
-impl<'de> Visitor<'de> for Finder {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        let mut found = Found::default();
-        while let Some(key) = map.next_key::<String>()? {
-            let Found(mut below) = map.next_value()?;
-            // A number has come up without its key.
-            for (name, value) in below.drain(..) {
-                match (name.is_empty(), FIGURES.contains(&key.as_str())) {
-                    (true, true) => found.0.push((key.clone(), value)),
-                    (true, false) => {}
-                    (false, _) => found.0.push((name, value)),
+        let mut last = Map::new();
+        for (_, object) in self.objects.iter().filter(|(object_end, _)| *object_end <= end) {
+            let has = |name: &str| object.get(name).is_some_and(Value::is_u64);
+            if has("prompt_tokens") && !has("input_tokens") {
+                for name in ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"] {
+                    last.remove(name);
                 }
             }
+            if has("input_tokens") && !has("prompt_tokens") {
+                last.remove("prompt_tokens");
+            }
+            last.extend(
+                FIGURES.iter().filter(|name| has(name)).map(|name| ((*name).to_owned(), object[*name].clone())),
+            );
+            last.remove("cached_tokens");
+            let details = DETAILS[..2].iter().filter_map(|name| object.get(*name)?.get("cached_tokens")?.as_u64());
+            if let Some(cached) = details.into_iter().next() {
+                last.insert("detail".to_owned(), cached.into());
+            }
         }
-        Ok(found)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Found, A::Error> {
-        let mut found = Found::default();
-        while let Some(Found(below)) = list.next_element()? {
-            found.0.extend(below.into_iter().filter(|(name, _)| !name.is_empty()));
-        }
-        Ok(found)
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Found, E> {
-        Ok(Found(vec![(String::new(), value)]))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
-        Ok(Found::default())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
-        Ok(Found::default())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
-        Ok(Found::default())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Found, E> {
-        Ok(Found::default())
-    }
-
-    fn visit_unit<E>(self) -> Result<Found, E> {
-        Ok(Found::default())
+        let get = |name: &str| last.get(name).and_then(Value::as_u64);
+        let (read, created) = (get("cache_read_input_tokens"), get("cache_creation_input_tokens"));
+        let timings = get("prompt_n").zip(get("cache_n"));
+        let (prompt, cached) = match (get("prompt_tokens"), get("input_tokens"), timings) {
+            (Some(prompt), ..) => (prompt, get("detail")),
+            (None, Some(input), _) if read.or(created).is_some() => {
+                (input.saturating_add(read.unwrap_or(0)).saturating_add(created.unwrap_or(0)), Some(read.unwrap_or(0)))
+            }
+            (None, Some(input), _) => (input, get("detail")),
+            (None, None, Some((computed, cached))) => (computed.saturating_add(cached), Some(cached)),
+            (None, None, None) => return None,
+        };
+        let cached = cached.or(timings.map(|(_, cached)| cached));
+        Some(Usage { prompt, cached: cached.map(|cached| cached.min(prompt)) })
     }
 }

@@ -86,7 +86,7 @@ async fn backends_are_listed_with_every_field() {
     let expected = serde_json::json!({
         "name": "gpu0", "url": a.url(), "pool": "main", "state": "healthy", "draining": false, "weight": 3,
         "priority": 1, "in_flight": 0, "queued": 0, "sessions": 0, "requests": 0, "last_error": null, "last_error_at": null,
-        "prompt_tokens": 0, "cached_prompt_tokens": 0, "signals": null,
+        "first_token": null, "prompt_tokens": 0, "cached_prompt_tokens": 0, "signals": null,
     });
     assert_eq!(gpu0, expected);
     gateway.send(&Req::chat("hello", 3, false)).await;
@@ -101,6 +101,8 @@ async fn backends_are_listed_with_every_field() {
     let dead = gateway.backend("a").await;
     assert!(dead["last_error"].as_str().unwrap().starts_with("connect: ") || dead["last_error"].is_string());
     assert!(dead["last_error_at"].as_str().unwrap().ends_with('Z') && dead["prompt_tokens"].as_u64().unwrap() > 0);
+    assert!(dead["first_token"]["p50_ms"].as_u64() <= dead["first_token"]["p99_ms"].as_u64(), "{dead}");
+    assert!(dead["first_token"]["p50_ms"].is_u64(), "{dead}");
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@
 //! | `retry_bodies` | bodies are byte-identical on the second backend, whatever their size and framing |
 //! | `retry_random` | random backends, bodies and sessions against the retry table |
 //! | `stale` | reused connections that had died cost the client nothing and the backend no blame |
+//! | `first_token` | streams before their first output: what their clients see, and where the request goes when they fail |
+//! | `first_token_fails` | when no backend produces output in time, or at all: statuses, time limits, health |
+//! | `hold` | requests wait while no backend can serve them and one is loading |
 //! | `timeouts` | first byte, idle, total; requests on a frozen backend are rescued |
 //! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
 //! | `affinity` | every turn at home, shares by weight, replicas agree |
@@ -61,9 +64,12 @@ mod affinity;
 mod cli;
 mod departures;
 mod failover;
+mod first_token;
+mod first_token_fails;
 mod headers;
 mod health;
 mod hints;
+mod hold;
 mod http2;
 mod lifecycle;
 mod limits;

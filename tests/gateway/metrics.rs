@@ -10,7 +10,7 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and the labels that it has from the start, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 30] = [
+const FAMILIES: [(&str, &str, &[&str]); 34] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_kv_usage_ratio", "gauge", &[]),
     ("ingle_backend_running_requests", "gauge", &[]),
@@ -21,8 +21,10 @@ const FAMILIES: [(&str, &str, &[&str]); 30] = [
     ("ingle_certificate_reloads_total", "counter", &["result"]),
     ("ingle_client_aborts_total", "counter", &["phase", "pool"]),
     ("ingle_config_reloads_total", "counter", &["result"]),
+    ("ingle_demand_requests", "gauge", &["pool"]),
     ("ingle_displaced_sessions", "gauge", &["pool"]),
     ("ingle_health_transitions_total", "counter", &["backend", "cause", "pool", "to"]),
+    ("ingle_held_requests", "gauge", &["pool"]),
     ("ingle_hint", "gauge", &["hint", "pool"]),
     ("ingle_in_flight_requests", "gauge", &["backend", "pool"]),
     ("ingle_key_in_flight_requests", "gauge", &["key"]),
@@ -40,7 +42,9 @@ const FAMILIES: [(&str, &str, &[&str]); 30] = [
     ("ingle_session_keys_total", "counter", &["source"]),
     ("ingle_session_moves_total", "counter", &["pool", "reason"]),
     ("ingle_spills_total", "counter", &["pool", "reason"]),
+    ("ingle_streams_resumed_total", "counter", &["pool"]),
     ("ingle_time_to_first_byte_seconds", "histogram", &["affinity", "backend", "pool"]),
+    ("ingle_time_to_first_token_seconds", "histogram", &["affinity", "backend", "pool"]),
 ];
 
 /// The values of each label of each family.
@@ -84,7 +88,10 @@ async fn every_family_is_there_from_the_start_with_its_labels_at_0() {
     assert_eq!(values("ingle_requests_total", "affinity"), "balanced fail_open failover home none spilled stayed");
     assert_eq!(values("ingle_backend_state", "state"), "healthy probation unhealthy warming");
     assert_eq!(values("ingle_health_transitions_total", "to"), "healthy probation unhealthy warming");
-    assert_eq!(values("ingle_retries_total", "reason"), "closed connect first_byte stale status unhealthy");
+    assert_eq!(
+        values("ingle_retries_total", "reason"),
+        "closed connect died_before_token error_event first_byte first_token stale status unhealthy"
+    );
     assert_eq!(values("ingle_client_aborts_total", "phase"), "request streaming waiting");
     assert_eq!(values("ingle_session_keys_total", "source"), "X-Session-Id invalid none");
     assert_eq!(values("ingle_prompt_tokens_total", "cached"), "false true");

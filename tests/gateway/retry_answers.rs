@@ -2,7 +2,7 @@
 
 use crate::client::Req;
 use crate::harness::{Gateway, Setup, sims};
-use crate::scripted::{Scripted, Step, answer};
+use crate::scripted::{Scripted, Step, answer, chunk, event_head};
 
 /// Never unhealthy, never probed again: only the retry table speaks.
 const UNSHAKEN: &str = "interval: 1h, unhealthy_threshold: 1000";
@@ -107,15 +107,25 @@ async fn retried(gateway: &Gateway, session: &str) -> (usize, crate::client::Ans
     panic!("the budget has no end");
 }
 
+/// Its first event is an error: a retry for that costs budget.
+async fn failing() -> Scripted {
+    let event = b"data: {\"error\":{\"code\":503,\"message\":\"Loading model\"}}\n\n";
+    Scripted::start(move |_| vec![Step::Send([event_head(), chunk(event), chunk(b"")].concat())]).await
+}
+
 #[tokio::test]
 async fn the_budget_has_a_floor_of_ten() {
-    let (a, b) = (Scripted::start(|_| vec![Step::Close]).await, Scripted::ok("b").await);
+    let (a, b) = (failing().await, Scripted::ok("b").await);
     let setup = Setup::new().health(UNSHAKEN).backend("a", &a.url()).backend("b", &b.url());
     // Each session fails over once: it stays then where it was answered.
     let gateway = setup.top("affinity: { return_home: immediately }").pool("retry: { budget: 0% }").start().await;
     let (count, answer) = retried(&gateway, &gateway.session_of("a")).await;
-    assert_eq!((count, answer.status, answer.code().as_str()), (10, 502, "backend_failed"));
-    assert_eq!(gateway.metric("ingle_retries_total", &[("reason", "closed")]).await, 10.0);
+    assert_eq!((count, answer.status, answer.code().as_str()), (10, 503, "no_backend_available"));
+    assert_eq!(
+        (&answer.json()["error"]["message"], answer.header("Retry-After")),
+        (&"Loading model".into(), Some("2"))
+    );
+    assert_eq!(gateway.metric("ingle_retries_total", &[("reason", "error_event")]).await, 10.0);
 }
 
 #[tokio::test]
@@ -132,7 +142,7 @@ async fn an_answer_that_the_budget_keeps_from_being_retried_passes_verbatim() {
 
 #[tokio::test]
 async fn the_budget_is_a_share_of_recent_requests() {
-    let (a, b) = (Scripted::start(|_| vec![Step::Close]).await, Scripted::ok("b").await);
+    let (a, b) = (failing().await, Scripted::ok("b").await);
     let setup = Setup::new().health(UNSHAKEN).backend("a", &a.url()).backend("b", &b.url());
     let gateway = setup.top("affinity: { return_home: immediately }").pool("retry: { budget: 50% }").start().await;
     let mut client = gateway.client().await;

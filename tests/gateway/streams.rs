@@ -3,7 +3,7 @@
 use crate::client::Req;
 use crate::h2c::H2c;
 use crate::harness::{PATIENCE, Setup, noise};
-use crate::scripted::{Gate, Scripted, Step, answer, chunk, stream_head};
+use crate::scripted::{Gate, Scripted, Step, answer, chunk, event_head, stream_head};
 
 /// Chunks of every size from 1 byte to 20 KB.
 fn pieces() -> Vec<Vec<u8>> {
@@ -39,7 +39,7 @@ async fn a_stream_is_byte_identical() {
     for _ in 0..3 {
         let answer = client.send(&Req::post("/v1/chat/completions", b"{}").session("s")).await;
         assert!(answer.whole && answer.body == pieces().concat());
-        assert_eq!(answer.header("Content-Type"), Some("text/event-stream"));
+        assert_eq!(answer.header("Content-Type"), Some("application/x-ndjson"));
     }
     let answer = H2c::connect(gateway.address).await.send(&Req::post("/", b"{}"), true).await;
     assert!(*answer.body() == pieces().concat());
@@ -52,7 +52,7 @@ async fn no_chunk_waits_for_the_next() {
     let gate = Gate::new();
     let held = gate.clone();
     let a = Scripted::start(move |_| {
-        let mut steps = vec![Step::Send(stream_head())];
+        let mut steps = vec![Step::Send(event_head())];
         steps.extend(
             (0..50).flat_map(|i| [Step::Send(chunk(format!("data: {i}\n\n").as_bytes())), Step::Wait(held.clone())]),
         );

@@ -5,7 +5,7 @@ use ingle_sim::{SimConfig, SimServer};
 
 use crate::client::{CHAT, Req};
 use crate::harness::{Gateway, Setup, sims};
-use crate::scripted::{Scripted, Step, answer, chunk, stream_head};
+use crate::scripted::{Scripted, Step, answer, chunk, event_head};
 
 async fn tokens(gateway: &Gateway, cached: &str) -> usize {
     tokens_of(gateway, &[("cached", cached)]).await
@@ -127,7 +127,7 @@ async fn however_the_end_of_the_stream_is_cut_into_pieces() {
     let end = br#"data: {"choices":[],"usage":{"prompt_tokens":3020,"prompt_tokens_details":{"cached_tokens":2956}}}"#;
     for size in [1, 7, 64, 10_000] {
         let a = Scripted::start(move |_| {
-            let mut steps = vec![Step::Send(stream_head()), Step::Send(chunk(&[b'x'; 9000]))];
+            let mut steps = vec![Step::Send(event_head()), Step::Send(chunk(&[b'x'; 9000]))];
             steps.extend(end.chunks(size).map(|piece| Step::Send(chunk(piece))));
             steps.extend([Step::Send(chunk(b"\n\ndata: [DONE]\n\n")), Step::Send(chunk(b""))]);
             steps

@@ -61,10 +61,15 @@ impl Llama {
         sum(&text, &format!("llamacpp:{name}"), &[])
     }
 
+    /// How many slots are at work.
+    pub(crate) async fn busy_slots(&self) -> usize {
+        let slots: Value = self.get("/slots").await.json();
+        slots.as_array().unwrap().iter().filter(|slot| slot["is_processing"] == true).count()
+    }
+
     /// Whether a slot is at work.
     pub(crate) async fn busy(&self) -> bool {
-        let slots: Value = self.get("/slots").await.json();
-        slots.as_array().unwrap().iter().any(|slot| slot["is_processing"] == true)
+        self.busy_slots().await > 0
     }
 
     pub(crate) async fn until_busy(&self) {

@@ -5,12 +5,14 @@
 //! | `reuse` | sessions reuse as much through the gateway as directly, round robin does not; all count the same tokens |
 //! | `killed` | a llama-server killed under load and started again: who fails, who moves, who stays |
 //! | `loading` | a llama-server that loads its model is warming: no traffic, no failures |
+//! | `prefill` | a llama-server that is killed or frozen during prefills: no stream breaks |
+//! | `figures` | prompt and cached tokens of all APIs, exactly as the server counts them |
 //! | `keys` | a llama-server with an API key of its own, behind a gateway that asks for another |
 //! | `stale` | 1,000 POSTs over connections that llama-server closes whenever it likes |
 //! | `departures` | a client that leaves frees its slot |
 //! | `uneven` | one long session, many short ones, a server that dies and comes back: who fails, who moves, what is reused |
 //!
-//! The tools: `servers` (processes of llama-servers), `llama` (looks at one), `scenario` and `played` (uneven sessions,
+//! The tools: `servers` (processes of llama-servers), `streams` (streams of each API), `llama` (looks at one), `scenario` and `played` (uneven sessions,
 //! and what came of them; shared with `benches/real`), `promtool` (judges `/metrics` after each test), `wait`; and the
 //! gateway and the client of `tests/gateway`.
 //!
@@ -24,20 +26,28 @@
 #[path = "../gateway/client.rs"]
 mod client;
 #[allow(dead_code, reason = "this binary does not use all of it")]
+#[path = "../gateway/h2c.rs"]
+mod h2c;
+#[allow(dead_code, reason = "this binary does not use all of it")]
 #[path = "../gateway/harness.rs"]
 mod harness;
 
 mod llama;
 mod played;
 mod promtool;
+#[path = "../simulation/rng.rs"]
+mod rng;
 mod scenario;
 mod servers;
+mod streams;
 mod wait;
 
 mod departures;
+mod figures;
 mod keys;
 mod killed;
 mod loading;
+mod prefill;
 mod reuse;
 mod stale;
 mod uneven;

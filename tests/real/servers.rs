@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -119,6 +120,14 @@ impl<'a> Fleet<'a> {
 
 /// How long a server may take to start. It computes, and shares the machine with others.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Llama {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.process.0);
+        kill_process(pid, signal).unwrap();
+    }
+}
 
 /// A process that does not outlive its test.
 struct Process(Child);

@@ -6,9 +6,10 @@ use super::none;
 const SOURCES: [&str; 3] = ["src", "client/src", "sim/src"];
 
 /// The parts of the crate. Each may use those of earlier lines, and nobody of its own line or a later one.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["tls", "http1", "sse"],
     &["config", "core"],
+    &["api"],
     &["clock", "access_log", "gauge", "kept"],
     &["metrics"],
     &["link", "watch", "certificates"],

@@ -85,7 +85,7 @@ pub(crate) fn families() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>>
     let said = Signals { slots: Some(1), running: Some(1), waiting: Some(1), kv_usage: Some(1.0) };
     snapshot.pool.members()[0].backend.set_signals(said);
     metrics.certificates.set(&[("cert.pem".to_owned(), 0)]);
-    let rendered = metrics.render("p", &snapshot.pool);
+    let rendered = metrics.render("p", &snapshot.pool, 0);
     let mut families = BTreeMap::<String, BTreeMap<String, BTreeSet<String>>>::new();
     for line in rendered.lines().filter(|line| !line.starts_with('#')) {
         let (name, labels) = line.rsplit_once('}').and_then(|(series, _)| series.split_once('{')).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::StatusCode;
-use pingora::prelude::timeout;
+use pingora::prelude::{sleep, timeout};
 use pingora::protocols::Stream;
 use pingora::protocols::http::date::get_cached_date;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -17,7 +17,8 @@ use super::super::form::Form;
 use super::super::head::write_field;
 use super::super::refusal::Refusal;
 use super::super::scratch;
-use crate::http1::{Body, Framing, LAST_CHUNK, ResponseHead};
+use super::super::socket::ClientSocket;
+use crate::http1::{Body, Framing, ResponseHead};
 
 /// A client that sent a request over HTTP/1.1 or HTTP/1.0.
 pub(super) struct Http1 {
@@ -31,7 +32,6 @@ pub(super) struct Http1 {
     keeps: bool,
     /// Whether a response did not come to its end.
     is_broken: bool,
-    coding: Coding,
 }
 
 impl Http1 {
@@ -44,7 +44,7 @@ impl Http1 {
             length => Framing::Length(length.unwrap_or(0)),
         };
         let (body, keeps) = (Body::new(framing), form.is_valid && form.keeps);
-        Http1 { stream, unread, body, received: 0, is_http10, keeps, is_broken: false, coding: Coding::Verbatim }
+        Http1 { stream, unread, body, received: 0, is_http10, keeps, is_broken: false }
     }
 
     /// The connection, if another request can come on it.
@@ -158,7 +158,7 @@ impl Client for Http1 {
     }
 
     fn head(&mut self, response: &ResponseHead<'_, '_>, added: &Added<'_>) -> Vec<u8> {
-        self.coding = self.coding(response.framing);
+        let coding = self.coding(response.framing);
         let is_delimited = matches!(response.framing, Framing::Length(_)) || !self.is_http10;
         self.keeps &= is_delimited && self.body.is_complete() && self.unread.is_empty();
         let mut out = Vec::with_capacity(ROOM_FOR_HEAD);
@@ -171,7 +171,7 @@ impl Client for Http1 {
         if !has_date {
             write_field(&mut out, b"Date", get_cached_date().as_bytes());
         }
-        if self.coding == Coding::Chunked || response.framing == Framing::Chunked && self.coding == Coding::Verbatim {
+        if coding == Coding::Chunked || response.framing == Framing::Chunked && coding == Coding::Verbatim {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
@@ -202,14 +202,6 @@ impl Client for Http1 {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn push_end(&self, trailers: Option<&[u8]>, out: &mut Vec<u8>) {
-        match (self.coding, trailers) {
-            (Coding::Chunked, _) => out.extend_from_slice(LAST_CHUNK),
-            (Coding::Verbatim, Some(trailers)) => out.extend_from_slice(trailers),
-            (Coding::Verbatim, None) | (Coding::Payload, _) => {}
-        }
     }
 
     fn finish(&mut self, _trailers: Option<&[u8]>) -> io::Result<()> {
@@ -249,9 +241,14 @@ impl Client for Http1 {
         !self.body.is_complete()
     }
 
-    /// The connection closes, before the end of the body.
+    /// The connection closes before the end of the body. In HTTP/1.0 that can be the end, so it is reset, which drops what
+    /// the system has not sent yet.
     async fn break_off(&mut self) {
         (self.keeps, self.is_broken) = (false, true);
+        if let Some(socket) = self.stream.as_any().downcast_ref::<ClientSocket>().filter(|_| self.is_http10) {
+            sleep(FLUSH).await;
+            socket.reset_on_close();
+        }
     }
 
     fn close_after(&mut self) {
@@ -282,5 +279,7 @@ const MAX_READ: usize = 64 << 10;
 /// Room for the next read that is not worth growing the buffer for.
 const MIN_READ: usize = 4 << 10;
 const ROOM_FOR_HEAD: usize = 512;
+/// How long what was written has to leave before the connection is reset.
+const FLUSH: Duration = Duration::from_millis(20);
 /// For a client that does not read the end of its connection.
 const MAX_CLOSE: Duration = Duration::from_secs(1);

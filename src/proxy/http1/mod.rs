@@ -96,6 +96,13 @@ fn is_head(bytes: &[u8]) -> bool {
     HEAD_END.find(bytes).is_some() || memchr_iter(b'\n', bytes).any(is_end)
 }
 
+/// Whether the request line has a control character, which Pingora would percent-encode.
+fn has_control(bytes: &[u8]) -> bool {
+    let bytes = &bytes[empty_lines(bytes)..];
+    let line = &bytes[..memchr(b'\n', bytes).unwrap_or(bytes.len())];
+    line.strip_suffix(b"\r").unwrap_or(line).iter().any(u8::is_ascii_control)
+}
+
 /// Bytes of empty lines before the request line, which servers should ignore (RFC 9112, section 2.2).
 fn empty_lines(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count()
@@ -107,6 +114,7 @@ fn open(stream: Stream, bytes: BytesMut, ctx: &mut Ctx) -> Option<(Http1, Result
     if !is_head(&bytes) && can_be_head(&bytes) {
         return Some((Http1::new(stream, BytesMut::new(), &ctx.form, false), Err(Refusal::HEAD_TOO_LARGE.into())));
     }
+    let has_control = has_control(&bytes);
     let mut session = HttpSession::new(stream);
     session.set_pipelined_prefix(bytes);
     if !matches!(at_once(session.read_request()), Some(Ok(Some(_)))) {
@@ -115,7 +123,10 @@ fn open(stream: Stream, bytes: BytesMut, ctx: &mut Ctx) -> Option<(Http1, Result
             Err(Refusal::MALFORMED.into()),
         ));
     }
-    let accepted = head::accept(session.req_header(), Some(&session.get_headers_raw_bytes()), ctx);
+    let accepted = match has_control {
+        true => Err(Refusal::BAD_TARGET_BYTE.into()),
+        false => head::accept(session.req_header(), Some(&session.get_headers_raw_bytes()), ctx),
+    };
     let is_http10 = session.req_header().version == Version::HTTP_10;
     let (stream, unread) = take_apart(session)?;
     Some((Http1::new(stream, unread, &ctx.form, is_http10), accepted))
