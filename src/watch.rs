@@ -1,4 +1,4 @@
-//! Watches how well affinity works: what it saves, and the hints that it does less than it could.
+//! Watches how well affinity works: what it saves, the hints that it does less than it could, and the last quarter of an hour.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use http::Method;
 use parking_lot::Mutex;
 
 use crate::core::hints::{Finding, Hint, Hints, Move, News, Seen};
+use crate::core::history::{History, Point};
 use crate::core::savings::Savings;
 use crate::core::sessions::Turn;
 use crate::core::usage::{Tokens, Usage};
@@ -21,6 +22,7 @@ pub struct Watch(Mutex<Inner>);
 struct Inner {
     hints: Hints,
     savings: Savings,
+    history: History,
     judged: Millis,
 }
 
@@ -57,12 +59,29 @@ impl Watch {
         let mut inner = self.0.lock();
         if let (Some(_), Some(usage)) = (key, usage) {
             inner.savings.note(usage.tokens(), now);
+            inner.history.note_tokens(usage.tokens(), now);
         }
         inner.hints.request(&Seen { key, chat, turn, moved, backend, whole, usage }, now);
         drop(inner);
         if let Some(reason) = moved {
             metrics.moved(reason);
         }
+    }
+
+    /// Notes that a request has ended, whether a backend answered it or not.
+    pub fn ended(&self, has_failed: bool, now: Millis) {
+        self.0.lock().history.note_request(has_failed, now);
+    }
+
+    /// Notes that the first token of a request came.
+    pub fn first_token(&self, waited: Millis, now: Millis) {
+        self.0.lock().history.note_first_token(waited, now);
+    }
+
+    /// The last quarter of an hour, the oldest point first.
+    #[must_use]
+    pub fn history(&self, now: Millis) -> Vec<Point> {
+        self.0.lock().history.points(now)
     }
 
     /// Judges what was seen, once a second: hints that begin, last for long or end are logged, and `ingle_hint` is set.

@@ -2,6 +2,7 @@
 
 mod backends;
 mod explain;
+mod history;
 mod login;
 mod page;
 mod reload;
@@ -58,7 +59,7 @@ impl Admin {
     fn answer(&self, method: &Method, path: &str, query: &str, who: &str) -> Answer {
         let snapshot = self.gateway.snapshot.load();
         match (method.as_str(), path) {
-            ("GET" | "HEAD", "/" | "/page.css" | "/page.js") => page::part(path),
+            ("GET" | "HEAD", "/" | "/page.css" | "/page.js" | "/charts.js") => page::part(path),
             ("GET" | "HEAD", "/livez") => text(StatusCode::OK, "alive\n"),
             ("GET" | "HEAD", "/readyz") => self.ready(),
             ("GET" | "HEAD", "/metrics") => content(METRICS_TYPE, metrics(&self.gateway, &snapshot)),
@@ -66,6 +67,7 @@ impl Admin {
                 as_json(StatusCode::OK, &backends::list(&self.gateway, &snapshot, self.gateway.clock.now()))
             }
             ("GET" | "HEAD", "/status") => as_json(StatusCode::OK, &status::of(&self.gateway, &snapshot)),
+            ("GET" | "HEAD", "/history") => as_json(StatusCode::OK, &history::of(&self.gateway, &snapshot)),
             ("GET" | "HEAD", "/explain") => self.explain(query),
             ("POST", path) => match path.strip_prefix("/backends/").and_then(|rest| rest.rsplit_once('/')) {
                 Some((name, "drain")) => self.set_draining(name, true, who),

@@ -2,6 +2,7 @@
 "use strict";
 
 const EVERY = 2000; // ms
+const HISTORY_EVERY = 5 * 1000; // ms
 const RATE_OVER = 10 * 1000; // ms: requests per second are a mean over this
 const STATES = { healthy: "good", probation: "wait", warming: "wait", unhealthy: "bad" };
 const SYMBOLS = { good: "\u25cf", wait: "\u25d0", bad: "\u2715", quiet: "\u25cb" };
@@ -18,6 +19,7 @@ let samples = [];
 let uptime = 0;
 let lostSince = null;
 let timer = 0;
+let historyDue = 0;
 
 const byId = (id) => document.getElementById(id);
 
@@ -221,7 +223,7 @@ function showReuse(element, part, all) {
 function buildBackend(row, name) {
   head(row, name);
   cell(row, "", "state").append(make("span", "pill"), make("span", "pill"));
-  cell(row, "In flight", "number");
+  cell(row, "In flight", "number").append(make("span"), sparkline());
   cell(row, "Requests", "number");
   cell(row, "Per second", "number");
   for (const label of ["Running", "Waiting", "KV used"]) cell(row, label, "number signal");
@@ -239,7 +241,7 @@ function updateBackend(row, backend, now) {
   pill(state.children[0], STATES[backend.state] || "quiet", backend.state);
   pill(state.children[1], "wait", "draining");
   state.children[1].hidden = !backend.draining;
-  write(inFlight, whole(backend.in_flight));
+  write(inFlight.firstChild, whole(backend.in_flight));
   write(requests, whole(backend.requests));
   write(perSecond, rateText(rate(backend.name)));
   const signals = backend.signals || {};
@@ -318,6 +320,15 @@ async function drain(button, name) {
 
 // ---- the loop
 
+/** The charts, which change every 15 seconds. */
+async function refreshHistory() {
+  const now = performance.now();
+  if (now < historyDue) return;
+  historyDue = now + HISTORY_EVERY;
+  const answer = await fetch("history", { cache: "no-store", signal: AbortSignal.timeout(2 * EVERY) });
+  if (answer.ok) showHistory(await answer.json());
+}
+
 function showLost(since) {
   const banner = byId("lost");
   banner.hidden = since === null;
@@ -337,6 +348,7 @@ async function refresh() {
     const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(2 * EVERY) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     show(await answer.json());
+    await refreshHistory();
     lostSince = null;
   } catch (error) {
     lostSince = lostSince || new Date();

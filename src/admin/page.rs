@@ -1,4 +1,4 @@
-//! `/`: the status page: three files, nothing from elsewhere, no data in the HTML.
+//! `/`: the status page: four files, nothing from elsewhere, no data in the HTML.
 
 use http::header::{self, HeaderValue};
 
@@ -11,6 +11,7 @@ pub(super) fn part(path: &str) -> Answer {
         "/" => content("text/html; charset=utf-8", HTML.to_owned()),
         "/page.css" => content("text/css; charset=utf-8", STYLE.to_owned()),
         "/page.js" => content("text/javascript; charset=utf-8", SCRIPT.to_owned()),
+        "/charts.js" => content("text/javascript; charset=utf-8", CHARTS.to_owned()),
         _ => return not_found(),
     };
     let headers = answer.headers_mut();
@@ -22,6 +23,7 @@ pub(super) fn part(path: &str) -> Answer {
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+const CHARTS: &str = include_str!("charts.js");
 /// Everything from this listener, nothing inline; `data:` is the empty icon.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -32,7 +34,12 @@ mod tests {
 
     #[test]
     fn the_script_finds_every_element_that_it_writes_to() {
-        let ids: Vec<&str> = SCRIPT.split("byId(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let ids: Vec<&str> = SCRIPT
+            .split("byId(\"")
+            .chain(CHARTS.split("byId(\"").skip(1))
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
         assert!(ids.len() > 10, "{ids:?}");
         for id in ids {
             assert_eq!(HTML.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
@@ -42,7 +49,7 @@ mod tests {
     #[test]
     fn data_never_becomes_markup() {
         for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
-            assert!(!SCRIPT.contains(way), "{way}");
+            assert!(!SCRIPT.contains(way) && !CHARTS.contains(way), "{way}");
         }
     }
 
@@ -52,8 +59,9 @@ mod tests {
             assert!(!HTML.contains(foreign) && !STYLE.contains(foreign), "{foreign}");
         }
         assert!(!SCRIPT.contains("http"), "the script asks this listener only");
-        assert_eq!(HTML.matches("<script").count(), HTML.matches("<script src=\"page.js\"").count());
-        for path in ["/", "/page.css", "/page.js"] {
+        assert_eq!(CHARTS.matches("http").count(), CHARTS.matches("\"http://www.w3.org/2000/svg\"").count());
+        assert_eq!(HTML.matches("<script").count(), HTML.matches(".js\" defer></script>").count());
+        for path in ["/", "/page.css", "/page.js", "/charts.js"] {
             let policy = part(path).headers()[header::CONTENT_SECURITY_POLICY].clone();
             assert!(policy.to_str().unwrap().starts_with("default-src 'none'"), "{path}");
         }

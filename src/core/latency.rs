@@ -21,7 +21,7 @@ pub struct Quantiles {
 /// Counts by duration: exact below 8 ms, then eight bins for each doubling, so that a bin is at most 12.5 % wide. The last
 /// one has everything longer than [`LONGEST`].
 #[derive(Clone, Debug)]
-struct Histogram([u32; BINS]);
+pub struct Histogram([u32; BINS]);
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -38,27 +38,42 @@ impl Default for Latencies {
 impl Latencies {
     /// Counts one.
     pub fn note(&mut self, took: Millis, now: Millis) {
-        let count = &mut self.window.at(now).0[bin(took)];
-        *count = count.saturating_add(1);
+        self.window.at(now).note(took);
     }
 
     /// The quantiles of those counted in the last five minutes, rounded up to the end of their bin. `None` if there are none.
     #[must_use]
     pub fn quantiles(&self, now: Millis) -> Option<Quantiles> {
-        let mut sums = [0_u64; BINS];
-        for (_, histogram) in self.window.buckets(now) {
-            sums.iter_mut().zip(histogram.0).for_each(|(sum, count)| *sum += u64::from(count));
-        }
-        let all: u64 = sums.iter().sum();
+        let mut sum = Histogram::default();
+        self.window.buckets(now).for_each(|(_, histogram)| sum.add(histogram));
+        sum.quantiles()
+    }
+}
+
+impl Histogram {
+    /// Counts one.
+    pub fn note(&mut self, took: Millis) {
+        let count = &mut self.0[bin(took)];
+        *count = count.saturating_add(1);
+    }
+
+    /// The quantiles, rounded up to the end of their bin. `None` if nothing was counted.
+    #[must_use]
+    pub fn quantiles(&self) -> Option<Quantiles> {
+        let all: u64 = self.0.iter().copied().map(u64::from).sum();
         let quantile = |percent: u64| {
             let rank = (all * percent).div_ceil(100).max(1);
             let mut below = 0;
-            sums.iter().position(|count| {
-                below += count;
+            self.0.iter().position(|count| {
+                below += u64::from(*count);
                 below >= rank
             })
         };
         Some(Quantiles { p50: longest(quantile(50)?), p99: longest(quantile(99)?) })
+    }
+
+    fn add(&mut self, other: &Histogram) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum = sum.saturating_add(count));
     }
 }
 

@@ -22,6 +22,7 @@
 //! - [`signals`]: what a backend says of its own load;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response;
 //! - [`window`], [`savings`], [`latency`]: what happened lately; what affinity saved; how long first tokens took;
+//! - [`history`]: what a pool did in each piece of the last quarter of an hour;
 //! - [`hints`], with [`heavy`]: signs that affinity does less than it could, and what to do.
 //!
 //! # Invariants
@@ -37,6 +38,7 @@ pub mod hash;
 pub mod health;
 pub mod heavy;
 pub mod hints;
+pub mod history;
 pub mod latency;
 pub mod pool;
 pub mod rate;

@@ -26,6 +26,7 @@ pub use lack::{is_lack, is_ours};
 pub use queue::{Place, Queue, Seat};
 
 use crate::config;
+use crate::core::history::Load;
 use crate::core::latency::{Latencies, Quantiles};
 use crate::core::{Affinity, Backend, Millis, State};
 use crate::metrics::{BackendMetrics, Metrics};
@@ -52,6 +53,7 @@ pub struct Link {
     pub authorization: ArcSwapOption<HeaderValue>,
     last_error: Mutex<Option<LastError>>,
     first_tokens: Mutex<Latencies>,
+    load: Mutex<Load>,
     is_reachable: AtomicBool,
 }
 
@@ -79,6 +81,7 @@ impl Link {
             authorization: ArcSwapOption::empty(),
             last_error: Mutex::default(),
             first_tokens: Mutex::default(),
+            load: Mutex::default(),
             is_reachable: AtomicBool::new(true),
             backend,
         }
@@ -93,6 +96,17 @@ impl Link {
     pub fn note_first_token(&self, affinity: Affinity, waited: Duration, now: Millis) {
         self.metrics.first_token(affinity, waited.as_secs_f64());
         self.first_tokens.lock().note(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX), now);
+    }
+
+    /// Notes how many requests are there now.
+    pub fn note_load(&self, now: Millis) {
+        self.load.lock().note(self.backend.in_flight(), now);
+    }
+
+    /// The most requests that were there at once, for each piece of the last quarter of an hour.
+    #[must_use]
+    pub fn load(&self, now: Millis) -> Vec<u32> {
+        self.load.lock().points(now)
     }
 
     /// How long requests waited for their first token in the last five minutes.

@@ -176,6 +176,7 @@ impl Record {
             let waited = self.begun.elapsed();
             self.first_token = Some(waited);
             if let Some(selection) = self.selection {
+                self.snapshot.watch.first_token(millis(waited), self.gateway.clock.now());
                 self.snapshot.links[selection.member].note_first_token(
                     selection.affinity,
                     waited,
@@ -269,6 +270,7 @@ impl Record {
             }
             None => self.snapshot.metrics.unanswered(Code::of(status)),
         }
+        self.snapshot.watch.ended(status >= 500, self.gateway.clock.now());
         if status == 499 {
             self.snapshot.metrics.abort(self.phase);
         }

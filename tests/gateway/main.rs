@@ -28,6 +28,7 @@
 //! | `headers` | what is added, kept and stripped on the way to a backend |
 //! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
 //! | `admin` | the admin listener's endpoints |
+//! | `page` | the status page in a browser, and the figures of its charts |
 //! | `metrics` | names, labels and figures of `/metrics` |
 //! | `usage` | prompt tokens, exactly as the backends counted them |
 //! | `hints` | signs that affinity does less than it could, and what it saved |
@@ -76,6 +77,7 @@ mod limits;
 mod log;
 mod metrics;
 mod overload;
+mod page;
 mod per_client;
 mod pressure;
 mod protocols;
