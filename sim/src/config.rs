@@ -82,13 +82,17 @@ pub struct SimConfig {
     pub time_scale: f64,
     /// Loading time after start and revival. Real time, not scaled (default 0).
     pub loading: Duration,
-    /// Interval of SSE comment lines while a stream waits for its first token; `None` is off (default). Real time.
+    /// Whether the head of a stream comes before its prompt is computed: with the slot from llama-server, at once from vLLM.
+    /// `false`: together with the first token, as older servers sent it (default true).
+    pub early_head: bool,
+    /// Interval of SSE comment lines between the head of a stream and its first token; `None` is off. Real time (default:
+    /// 30s for llama-server, off for vLLM).
     pub ping_interval: Option<Duration>,
     /// Whether llama-server was started with `--metrics` (default true). vLLM always has `/metrics`.
     pub metrics: bool,
     /// Whether llama-server has `/slots` (default true; real ones do without with `--no-slots`).
     pub slots_endpoint: bool,
-    /// Whether vLLM was started with `--enable-prompt-tokens-details` (default false). llama-server always tells.
+    /// Whether vLLM was started with `--enable-prompt-tokens-details` (default false). llama-server always reports them.
     pub prompt_tokens_details: bool,
     /// Keep-alive behaviour.
     pub keep_alive: KeepAlive,
@@ -137,7 +141,8 @@ impl SimConfig {
             default_output_tokens: 64,
             time_scale: 1.0,
             loading: Duration::ZERO,
-            ping_interval: None,
+            early_head: true,
+            ping_interval: (server == ServerKind::LlamaServer).then_some(PING_INTERVAL),
             metrics: true,
             slots_endpoint: true,
             prompt_tokens_details: false,
@@ -153,6 +158,9 @@ impl SimConfig {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
     }
 }
+
+/// llama-server's `--sse-ping-interval`.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Default for SimConfig {
     fn default() -> Self {

@@ -1,7 +1,6 @@
 //! The life of one client connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -13,7 +12,7 @@ use crate::config::ServerKind;
 use crate::request::{ReadError, Request, read_request, wait_for_request};
 use crate::routes;
 use crate::server::Shared;
-use crate::stats::{Disconnect, Phase};
+use crate::stats::{Disconnect, Progress};
 use crate::wire::{End, Head, Wire};
 
 /// Pipelined bytes that are held while an answer runs.
@@ -58,11 +57,11 @@ async fn answer(shared: &Shared, stream: &mut TcpStream, buffer: &mut BytesMut, 
         // An open stream needs no read buffer.
         *buffer = BytesMut::new();
     }
-    let started = AtomicBool::new(false);
+    let progress = Progress::default();
     let close = !request.keeps_alive() || (last && shared.config.keep_alive.announce);
     let outcome = {
         let (mut input, output) = stream.split();
-        let mut wire = Wire::new(output, &shared.faults, &started, head(shared, Some(&request), close));
+        let mut wire = Wire::new(output, &shared.faults, &progress, head(shared, Some(&request), close));
         tokio::select! {
             biased;
             result = routes::answer(shared, &request, &mut wire) => result.map(|()| wire.closes()),
@@ -78,7 +77,7 @@ async fn answer(shared: &Shared, stream: &mut TcpStream, buffer: &mut BytesMut, 
             false
         }
         Err(End::Gone) => {
-            let phase = if started.load(Ordering::Relaxed) { Phase::Answering } else { Phase::BeforeFirstByte };
+            let phase = progress.phase();
             let session = request.session().map(str::to_owned);
             shared.ledger.disconnected(Disconnect {
                 at: Instant::now(),
@@ -105,8 +104,8 @@ pub(crate) async fn client_gone(input: &mut ReadHalf<'_>, buffer: &mut BytesMut)
 async fn refuse(shared: &Shared, stream: &mut TcpStream, error: &ReadError) {
     shared.ledger.malformed();
     let code = if matches!(error, ReadError::TooLarge) { 413 } else { 400 };
-    let started = AtomicBool::new(false);
-    let mut wire = Wire::new(stream.split().1, &shared.faults, &started, head(shared, None, true));
+    let progress = Progress::default();
+    let mut wire = Wire::new(stream.split().1, &shared.faults, &progress, head(shared, None, true));
     // The client may be gone; the connection ends either way.
     let _ = wire.whole(code, &[], b"").await;
 }

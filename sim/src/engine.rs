@@ -22,11 +22,12 @@ pub(crate) struct Engine {
     cache: Mutex<PrefixCache>,
     counters: Mutex<Counters>,
     processing: AtomicUsize,
+    prefilling: AtomicUsize,
     deferred: AtomicUsize,
     held: AtomicUsize,
 }
 
-/// What `/metrics` counts; a killed server begins again at 0.
+/// What `/metrics` counts; a killed server starts again at 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) prompt_tokens: usize,
@@ -57,28 +58,41 @@ impl Engine {
             cache: Mutex::new(PrefixCache::new(config.cache_tokens / block_tokens)),
             counters: Mutex::default(),
             processing: AtomicUsize::new(0),
+            prefilling: AtomicUsize::new(0),
             deferred: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             config,
         }
     }
 
-    /// Waits for a slot and for this prompt's prefill. Dropping the future gives everything back.
-    pub(crate) async fn prefill(&self, prompt: &BlockChain) -> Prefilled<'_> {
-        let arrival = Instant::now();
-        let slot = self.slot(prompt.tokens()).await;
+    /// Waits for a slot. Dropping the future leaves the queue.
+    pub(crate) async fn slot(&self, prompt: &BlockChain) -> Slot<'_> {
+        let waiting = Gauge::enter(&self.deferred);
+        let permit = self.slots.acquire().await.ok();
+        drop(waiting);
+        Slot {
+            start: Instant::now(),
+            _permit: permit,
+            _processing: Gauge::enter(&self.processing),
+            _held: Gauge::enter_with(&self.held, prompt.tokens()),
+            prefilling: Some(Gauge::enter(&self.prefilling)),
+        }
+    }
+
+    /// Waits for this prompt's prefill. Dropping the future gives everything back.
+    pub(crate) async fn prefill<'e>(&'e self, mut slot: Slot<'e>, prompt: &BlockChain) -> Prefilled<'e> {
         let mut turn = PrefillTurn { end: self.prefill_end.lock().await, done: None };
         let cached_tokens = self.cached_tokens(prompt);
         let prompt_tokens = prompt.tokens();
         let time = self.config.wall_time(prompt_tokens - cached_tokens, self.config.prefill_rate);
         // From the end of the previous one, not from now: a late timer must not slow the model down.
-        let start = (*turn.end).max(arrival);
-        let end = start + time;
+        let end = (*turn.end).max(slot.start) + time;
         if !time.is_zero() {
             sleep_until(end).await;
         }
         turn.done = Some(end);
         drop(turn);
+        slot.prefilling = None;
         self.cache.lock().insert(prompt.blocks());
         let mut counters = self.counters.lock();
         counters.requests += 1;
@@ -113,6 +127,11 @@ impl Engine {
         self.processing.load(Ordering::Relaxed)
     }
 
+    /// Those of them whose prompt is not computed yet.
+    pub(crate) fn prefilling(&self) -> usize {
+        self.prefilling.load(Ordering::Relaxed)
+    }
+
     /// Requests that wait for a slot.
     pub(crate) fn deferred(&self) -> usize {
         self.deferred.load(Ordering::Relaxed)
@@ -123,17 +142,6 @@ impl Engine {
         self.held.load(Ordering::Relaxed)
     }
 
-    async fn slot(&self, prompt_tokens: usize) -> Slot<'_> {
-        let waiting = Gauge::enter(&self.deferred);
-        let permit = self.slots.acquire().await.ok();
-        drop(waiting);
-        Slot {
-            _permit: permit,
-            _processing: Gauge::enter(&self.processing),
-            _held: Gauge::enter_with(&self.held, prompt_tokens),
-        }
-    }
-
     /// At least one token is always computed: real servers need it for the first logits.
     fn cached_tokens(&self, prompt: &BlockChain) -> usize {
         let block = self.config.block_tokens.max(1);
@@ -142,14 +150,19 @@ impl Engine {
     }
 }
 
+/// The right to be worked on, until dropped.
 #[derive(Debug)]
-struct Slot<'e> {
+pub(crate) struct Slot<'e> {
+    /// When it was given.
+    start: Instant,
     _permit: Option<SemaphorePermit<'e>>,
     _processing: Gauge<'e>,
     _held: Gauge<'e>,
+    /// Until the prompt is computed.
+    prefilling: Option<Gauge<'e>>,
 }
 
-/// The right to prefill. A prefill that is given up ends now, a finished one when the model's clock says.
+/// The right to prefill. An abandoned prefill ends now, a finished one at its time on the model's clock.
 struct PrefillTurn<'e> {
     end: tokio::sync::MutexGuard<'e, Instant>,
     done: Option<Instant>,
@@ -198,45 +211,63 @@ mod tests {
         Engine::new(Arc::new(config))
     }
 
+    async fn prefill<'e>(engine: &'e Engine, prompt: &BlockChain) -> Prefilled<'e> {
+        engine.prefill(engine.slot(prompt).await, prompt).await
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn prefill_is_serial_and_takes_uncached_tokens_only() {
+    async fn prefill_is_serial_and_of_uncached_tokens() {
         let engine = engine(|c| c.prefill_rate = 100.0);
         let start = Instant::now();
         let (a, b) = (chain(&"a".repeat(400)), chain(&"b".repeat(400)));
-        let (first, second) = tokio::join!(engine.prefill(&a), engine.prefill(&b));
+        let (first, second) = tokio::join!(prefill(&engine, &a), prefill(&engine, &b));
         assert_eq!(first.end - start, Duration::from_secs(1));
         assert_eq!(second.end - start, Duration::from_secs(2), "one after the other");
         assert_eq!(engine.processing(), 2);
         drop((first, second));
-        let warm = engine.prefill(&a).await;
+        let warm = prefill(&engine, &a).await;
         assert_eq!(warm.cached_tokens, 96, "one token is always computed, so the last block counts as missing");
         assert_eq!(warm.time, Duration::from_millis(40));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_prefill_that_is_given_up_frees_slot_and_queue_and_leaves_no_cache() {
+    async fn abandoned_prefill_frees_slot_and_queue() {
         let engine = engine(|c| (c.prefill_rate, c.slots) = (100.0, 1));
         let (long, short) = (chain(&"a".repeat(40_000)), chain("bbbb"));
-        let given_up = tokio::time::timeout(Duration::from_secs(3), engine.prefill(&long)).await;
-        assert!(given_up.is_err());
+        let abandoned = tokio::time::timeout(Duration::from_secs(3), prefill(&engine, &long)).await;
+        assert!(abandoned.is_err());
         let start = Instant::now();
-        let next = engine.prefill(&short).await;
+        let next = prefill(&engine, &short).await;
         assert_eq!(next.end - start, Duration::from_millis(10));
         drop(next);
-        assert_eq!((engine.processing(), engine.deferred()), (0, 0));
+        assert_eq!((engine.processing(), engine.prefilling(), engine.deferred()), (0, 0, 0));
         assert_eq!(engine.cached_tokens(&long), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_free_slot_requests_are_deferred() {
+    async fn request_without_a_slot_is_deferred() {
         let engine = engine(|c| (c.slots, c.time_scale) = (1, 0.0));
         let (a, b) = (chain("aaaa"), chain("bbbb"));
-        let first = engine.prefill(&a).await;
-        let mut second = std::pin::pin!(engine.prefill(&b));
+        let first = prefill(&engine, &a).await;
+        let mut second = std::pin::pin!(prefill(&engine, &b));
         tokio::select! { _ = &mut second => panic!("there is one slot only"), () = tokio::task::yield_now() => {} }
-        assert_eq!((engine.processing(), engine.deferred()), (1, 1));
+        assert_eq!((engine.processing(), engine.prefilling(), engine.deferred()), (1, 0, 1));
         drop(first);
         second.await;
         assert_eq!(engine.deferred(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn prefill_starts_with_the_slot() {
+        let engine = engine(|c| (c.slots, c.prefill_rate) = (1, 100.0));
+        let (a, b) = (chain("aaaa"), chain(&"b".repeat(400)));
+        let first = prefill(&engine, &a).await;
+        let start = Instant::now();
+        let answer = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(prefill(&engine, &b), answer);
+        assert_eq!(second.end - start, Duration::from_secs(6), "it waited 5 s for its slot");
     }
 }

@@ -1,9 +1,12 @@
 //! Scripted faults: what a backend does wrong, switchable while it runs.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+
+use crate::api::Api;
 
 /// Something a backend does wrong. Events are SSE events that carry tokens; for a plain answer, which has none,
 /// the fault happens in the middle of the body.
@@ -20,8 +23,11 @@ pub enum Fault {
     ResetAfterRequest,
     /// The request is read in full, then the connection is closed (FIN) without an answer.
     CloseAfterRequest,
-    /// Response headers are sent, then the connection is closed.
+    /// The head of a stream is sent at once, then the connection is closed.
     CloseAfterHeaders,
+    /// A stream gets its slot and its head, and fails before its first token. An answer that is no stream fails before its
+    /// first byte.
+    BeforeToken(BeforeToken),
     /// The connection is closed after this many events: no last chunk, no `[DONE]`.
     PrematureEof {
         /// Events that are sent first.
@@ -54,7 +60,7 @@ pub enum Fault {
         /// Interim responses.
         count: usize,
     },
-    /// The answer begins only after this time (real time, not scaled), then is correct.
+    /// The answer starts only after this time (real time, not scaled), then is correct.
     Delay(Duration),
     /// This answer instead of the real one.
     Status {
@@ -65,6 +71,58 @@ pub enum Fault {
         /// The body.
         body: String,
     },
+}
+
+/// How an answer fails before its first token; for [`Fault::BeforeToken`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeforeToken {
+    /// From the head to the failure. Real time, not scaled.
+    pub after: Duration,
+    /// Whether the events that announce output come first: the role of a chat, `message_start`, `response.created`.
+    pub skeleton: bool,
+    /// How it ends.
+    pub ending: Ending,
+}
+
+/// The end of an answer that has no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The connection is closed (FIN).
+    Close,
+    /// The connection is reset (RST).
+    Reset,
+    /// Nothing is sent any more; the connection stays open.
+    Stall,
+    /// The stream ends as a complete one does.
+    End,
+    /// An error event of the API with this code comes, and the stream ends.
+    Error(u16),
+}
+
+impl BeforeToken {
+    /// At once, without a skeleton.
+    #[must_use]
+    pub fn new(ending: Ending) -> Self {
+        Self { after: Duration::ZERO, skeleton: false, ending }
+    }
+}
+
+impl FromStr for Ending {
+    type Err = String;
+
+    /// `close`, `reset`, `stall`, `end`, or the code of an error event, 400 to 599.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "close" => Ok(Self::Close),
+            "reset" => Ok(Self::Reset),
+            "stall" => Ok(Self::Stall),
+            "end" => Ok(Self::End),
+            code => match code.parse() {
+                Ok(code @ 400..=599) => Ok(Self::Error(code)),
+                _ => Err(format!("unknown ending {text:?}: close, reset, stall, end, or a code from 400 to 599")),
+            },
+        }
+    }
 }
 
 impl Fault {
@@ -98,7 +156,7 @@ impl Fault {
 /// The requests that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// `/v1/chat/completions` and `/v1/completions`: the others stay well, health included.
+    /// The paths of every [`Api`]: the others stay well, health included.
     Completions,
     /// `/health` only: the backend serves, but its probes fail.
     Health,
@@ -203,7 +261,7 @@ fn fits(scope: Scope, path: &str) -> bool {
         Scope::All => true,
         Scope::Path(only) => path == only,
         Scope::Health => path == "/health",
-        Scope::Completions => path.ends_with("/completions"),
+        Scope::Completions => Api::of(path).is_some(),
     }
 }
 
@@ -212,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_used_as_often_as_it_says_and_where_it_says() {
+    fn rule_is_used_in_its_scope_and_so_often() {
         let faults = Faults::new();
         faults.inject(Fault::Junk.times(2));
         faults.inject(Fault::status(500).on(Scope::Health));
@@ -223,5 +281,14 @@ mod tests {
         assert_eq!(faults.at_request("/health"), Some(Fault::status(500)));
         faults.clear();
         assert_eq!(faults.at_request("/health"), None);
+    }
+
+    #[test]
+    fn ending_is_a_word_or_a_code() {
+        assert_eq!("stall".parse(), Ok(Ending::Stall));
+        assert_eq!("503".parse(), Ok(Ending::Error(503)));
+        for wrong in ["", "200", "die", "99999"] {
+            assert!(wrong.parse::<Ending>().is_err(), "{wrong}");
+        }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! A [`SimServer`] answers as a real llama-server or vLLM does: the same endpoints, the same JSON and SSE, the same
 //! usage figures, a prefix KV cache, slots and a queue, prefill and decode time, and [`Fault`]s on request. The
-//! [`load`] module plays multi-turn sessions against any such server or proxy and reports what came of it.
+//! [`load`] module plays multi-turn sessions against any such server or proxy and reports the results.
+//!
+//! As from current servers, the head of a stream comes first, then the prompt is computed, then the events come: see
+//! [`SimConfig::early_head`] and [`SimConfig::ping_interval`].
 //!
 //! ```
 //! use ingle_sim::load::{LoadConfig, LoadRun};
@@ -31,8 +34,9 @@
 //! | `config` | [`SimConfig`]: what one backend is like |
 //! | `server` | [`SimServer`]: listener, kill, revive, loading |
 //! | `connection`, `request`, `wire` | one connection; reading HTTP/1; writing it, right or wrong |
-//! | `routes`, `completion`, `prompt` | which endpoint; one completion from queue to `[DONE]`; its request |
-//! | `shape` | the JSON of llama-server and of vLLM |
+//! | `api`, `routes` | which endpoint answers |
+//! | `completion`, `prompt` | one completion from the queue to its last event; its request |
+//! | `shape` | the JSON and the events of llama-server and of vLLM |
 //! | `engine`, `cache`, `tokens` | slots and serial prefill; LRU of blocks; text to tokens to blocks |
 //! | `faults`, `stats` | what goes wrong; what was seen |
 //! | [`load`] | the load client and its report |
@@ -42,8 +46,9 @@
 //!
 //! No TLS, no HTTP/2: neither real server speaks them. No model: generated text is four letters a token. No
 //! continuous batching: decode speed does not depend on how many requests decode. Blocks of running requests are
-//! not pinned. Every completion path ends in `/completions`; other generation endpoints are 404.
+//! not pinned. Generation endpoints other than those of [`Api`] are 404, and no response is stored.
 
+mod api;
 mod cache;
 mod completion;
 mod config;
@@ -61,9 +66,10 @@ mod tokens;
 pub mod trace;
 mod wire;
 
+pub use api::Api;
 pub use completion::generated_text;
 pub use config::{KeepAlive, ServerKind, SimConfig};
-pub use faults::{Fault, FaultRule, Scope};
+pub use faults::{BeforeToken, Ending, Fault, FaultRule, Scope};
 pub use server::SimServer;
 pub use stats::{Disconnect, Phase, RecordedRequest, Stats};
 pub use tokens::{BYTES_PER_TOKEN, token_count};

@@ -1,5 +1,6 @@
 //! Which endpoint answers a request.
 
+use crate::api::Api;
 use crate::completion;
 use crate::config::ServerKind;
 use crate::request::Request;
@@ -11,8 +12,8 @@ use crate::wire::{Applied, End, Wire};
 pub(crate) async fn answer(shared: &Shared, request: &Request, wire: &mut Wire<'_>) -> Result<(), End> {
     shared.faults.thawed().await;
     let path = request.path();
-    let completion = path.ends_with("/completions");
-    let _in_flight = completion.then(|| shared.ledger.completion(request.session()));
+    let api = Api::of(path);
+    let _in_flight = api.map(|_| shared.ledger.completion(request.session()));
     if let Some(fault) = shared.faults.at_request(path)
         && wire.apply(fault).await? == Applied::Answered
     {
@@ -21,9 +22,8 @@ pub(crate) async fn answer(shared: &Shared, request: &Request, wire: &mut Wire<'
     if shared.answers_loading() {
         return wire.whole(503, &[], llama::LOADING.as_bytes()).await;
     }
-    match (request.method.as_str(), path) {
-        ("POST", "/v1/chat/completions") => completion::answer(shared, request, true, wire).await,
-        ("POST", "/v1/completions") => completion::answer(shared, request, false, wire).await,
+    match (request.method.as_str(), api) {
+        ("POST", Some(api)) => completion::answer(shared, request, api, wire).await,
         _ => small(shared, request, wire).await,
     }
 }
@@ -32,6 +32,9 @@ pub(crate) async fn answer(shared: &Shared, request: &Request, wire: &mut Wire<'
 async fn small(shared: &Shared, request: &Request, wire: &mut Wire<'_>) -> Result<(), End> {
     let reading = matches!(request.method.as_str(), "GET" | "HEAD");
     let answer = match shared.config.server {
+        _ if request.method == "POST" && request.path() == COUNT_TOKENS => {
+            Some(completion::count_tokens(shared, request))
+        }
         ServerKind::LlamaServer if reading => llama::get(shared, request.path()),
         ServerKind::LlamaServer => None,
         ServerKind::Vllm => vllm::endpoint(shared, &request.method, request.path()),
@@ -64,3 +67,6 @@ impl Answer {
         Self { code, headers: Vec::new(), body: body.into() }
     }
 }
+
+/// Counts the tokens of a request to Messages.
+pub(crate) const COUNT_TOKENS: &str = "/v1/messages/count_tokens";

@@ -104,6 +104,7 @@ impl SimServer {
     pub fn stats(&self) -> Stats {
         let mut stats = self.shared.ledger.stats();
         stats.processing = self.shared.engine.processing();
+        stats.prefilling = self.shared.engine.prefilling();
         stats.deferred = self.shared.engine.deferred();
         stats
     }
@@ -123,7 +124,7 @@ impl SimServer {
         self.shared.faults.inject(rule.into());
     }
 
-    /// Ends all injected faults. Answers that have begun stay as wrong as they are, frozen ones go on.
+    /// Ends all injected faults. Answers that have started stay as wrong as they are, frozen ones go on.
     pub fn clear_faults(&self) {
         self.shared.faults.clear();
     }

@@ -1,7 +1,7 @@
 //! What a simulated backend saw: counters, recorded requests, clients that left.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,7 +25,7 @@ pub struct Stats {
     pub requests: BTreeMap<String, usize>,
     /// Requests by value of `X-Session-Id`.
     pub sessions: BTreeMap<String, usize>,
-    /// Chat and text completions that arrived.
+    /// Requests of all APIs that arrived; completions from here on.
     pub completions: usize,
     /// Completions without `X-Session-Id`.
     pub sessionless: usize,
@@ -35,6 +35,8 @@ pub struct Stats {
     pub in_flight: usize,
     /// Completions that hold a slot now.
     pub processing: usize,
+    /// Those of them whose prompt is not computed yet: of a stream, only the head was sent.
+    pub prefilling: usize,
     /// Completions that wait for a slot now.
     pub deferred: usize,
     /// Prompt tokens of all completions whose prefill ended.
@@ -84,10 +86,39 @@ impl RecordedRequest {
 /// How far an answer was when its client left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing of the answer was sent: queued or in prefill.
+    /// Nothing of the answer was sent: queued or, where the head is not early, in prefill.
     BeforeFirstByte,
-    /// Some bytes were sent.
+    /// The head of a stream was sent, and no token.
+    BeforeFirstToken,
+    /// A token was sent, or a part of an answer that is no stream.
     Answering,
+}
+
+/// The phase of an answer while it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    started: AtomicBool,
+    has_output: AtomicBool,
+}
+
+impl Progress {
+    /// Bytes were sent.
+    pub(crate) fn start(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
+    /// Output is among the bytes that are sent next.
+    pub(crate) fn output(&self) {
+        self.has_output.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match (self.started.load(Ordering::Relaxed), self.has_output.load(Ordering::Relaxed)) {
+            (false, _) => Phase::BeforeFirstByte,
+            (true, false) => Phase::BeforeFirstToken,
+            (true, true) => Phase::Answering,
+        }
+    }
 }
 
 /// A client that left before its answer was complete.
@@ -124,7 +155,7 @@ impl Ledger {
         Self { record_limit, ..Self::default() }
     }
 
-    /// The figures without those of the engine (`processing`, `deferred`).
+    /// The figures without those of the engine (`processing`, `prefilling`, `deferred`).
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = self.book.lock().stats.clone();
         stats.open_connections = self.open_connections.load(Ordering::Relaxed);

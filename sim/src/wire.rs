@@ -1,7 +1,6 @@
 //! Writing an answer to a socket, correct or wrong on purpose.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -9,7 +8,8 @@ use tokio::net::tcp::WriteHalf;
 use tokio::time::sleep;
 
 use crate::config::ServerKind;
-use crate::faults::{Fault, Faults};
+use crate::faults::{BeforeToken, Fault, Faults};
+use crate::stats::Progress;
 
 /// Answers are collected up to this size before they are written.
 const WRITE_SIZE: usize = 16 * 1024;
@@ -39,12 +39,12 @@ pub(crate) enum Applied {
 pub(crate) struct Wire<'a> {
     out: WriteHalf<'a>,
     faults: &'a Faults,
-    /// Set when the first byte of the answer goes out.
-    started: &'a AtomicBool,
+    progress: &'a Progress,
     buffer: Vec<u8>,
     head: Head<'a>,
     pause: Option<Duration>,
     break_off: Option<BreakOff>,
+    before_token: Option<BeforeToken>,
     events: usize,
     streamed: bool,
 }
@@ -80,15 +80,16 @@ enum How {
 }
 
 impl<'a> Wire<'a> {
-    pub(crate) fn new(out: WriteHalf<'a>, faults: &'a Faults, started: &'a AtomicBool, head: Head<'a>) -> Self {
+    pub(crate) fn new(out: WriteHalf<'a>, faults: &'a Faults, progress: &'a Progress, head: Head<'a>) -> Self {
         Self {
             out,
             faults,
-            started,
+            progress,
             buffer: Vec::new(),
             head,
             pause: None,
             break_off: None,
+            before_token: None,
             events: 0,
             streamed: false,
         }
@@ -97,6 +98,16 @@ impl<'a> Wire<'a> {
     /// Whether the connection closes after this answer.
     pub(crate) fn closes(&self) -> bool {
         self.head.close || (self.streamed && self.head.close_after_stream)
+    }
+
+    /// Whether the head of a stream was sent, or waits for the next flush.
+    pub(crate) fn has_head(&self) -> bool {
+        self.streamed
+    }
+
+    /// How this answer fails before its first token, if it does.
+    pub(crate) fn before_token(&self) -> Option<BeforeToken> {
+        self.before_token
     }
 
     /// Makes the answer as wrong as `fault` says.
@@ -111,6 +122,7 @@ impl<'a> Wire<'a> {
                 self.flush().await?;
                 return Err(End::Close);
             }
+            Fault::BeforeToken(failure) => self.before_token = Some(failure),
             Fault::PrematureEof { after_events } => self.break_after(after_events, How::Close),
             Fault::ResetMidStream { after_events } => self.break_after(after_events, How::Reset),
             Fault::Stall { after_events } => self.break_after(after_events, How::Stall),
@@ -138,6 +150,7 @@ impl<'a> Wire<'a> {
 
     /// A complete answer. `Content-Type` is JSON unless `headers` has one.
     pub(crate) async fn whole(&mut self, code: u16, headers: &[(String, String)], body: &[u8]) -> Result<(), End> {
+        self.progress.output();
         // llama-server's HTTP library closes after an error answer.
         self.head.close |= code >= 400 && self.head.server == ServerKind::LlamaServer;
         let mut head = self.start(code);
@@ -187,20 +200,24 @@ impl<'a> Wire<'a> {
     }
 
     /// One SSE event that carries a token, as one HTTP chunk; not flushed.
-    pub(crate) async fn token_event(&mut self, parts: [&str; 3]) -> Result<(), End> {
+    pub(crate) async fn token_event(&mut self, parts: &[&str]) -> Result<(), End> {
         if let Some(BreakOff { after, how }) = self.break_off
             && self.events == after
         {
             return self.break_now(how).await;
         }
         self.events += 1;
-        self.chunk(&["data: ", parts[0], parts[1], parts[2], "\n\n"]);
+        self.progress.output();
+        self.chunk(parts);
         if self.buffer.len() >= WRITE_SIZE { self.flush().await } else { Ok(()) }
     }
 
-    /// Any other piece of an event stream, as one HTTP chunk; not flushed.
+    /// Any other piece of an event stream, as one HTTP chunk; not flushed. Nothing of it if it is empty.
     pub(crate) fn chunk(&mut self, parts: &[&str]) {
         let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length == 0 {
+            return;
+        }
         if !self.head.http10 {
             self.buffer.extend_from_slice(format!("{length:x}\r\n").as_bytes());
         }
@@ -227,7 +244,7 @@ impl<'a> Wire<'a> {
             return Ok(());
         }
         self.faults.thawed().await;
-        self.started.store(true, Ordering::Relaxed);
+        self.progress.start();
         // Taken, not cleared: an open stream that waits for its next token holds no buffer.
         let bytes = std::mem::take(&mut self.buffer);
         match self.pause {

@@ -1,11 +1,11 @@
-//! `ingle sim`: one simulated backend, for trying a config without a GPU.
+//! `ingle sim`: one simulated backend, to try a config without a GPU.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ingle_sim::{ServerKind, SimConfig, SimServer};
+use ingle_sim::{BeforeToken, Ending, Fault, ServerKind, SimConfig, SimServer};
 
 use super::run::{Signals, eprintln, raise_file_limit, runtime};
 
@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// Its name: in the header X-Sim-Backend and in system_fingerprint of every answer.
     #[arg(long, default_value = "sim")]
     name: String,
-    /// Requests that are worked on at once; the others queue.
+    /// Requests that are processed at once; the others queue.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = slots)]
     slots: usize,
     /// Size of the prefix cache, in tokens; 0 is no cache.
@@ -38,9 +38,29 @@ pub(super) struct Args {
     /// How long it loads its model after the start, such as 10s.
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = humantime::parse_duration)]
     loading: Duration,
-    /// vLLM: tell how many prompt tokens were cached, as with --enable-prompt-tokens-details.
+    /// vLLM: report how many prompt tokens were cached, as with --enable-prompt-tokens-details.
     #[arg(long)]
     prompt_tokens_details: bool,
+    /// Send the head of a stream together with its first token, as older servers did. Otherwise llama-server sends it when
+    /// the request gets its slot, vLLM at once.
+    #[arg(long)]
+    late_head: bool,
+    /// Time between two comments (`:`) while a stream has no token; 0s is off. Default: 30s for llama_server, 0s for vllm.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    ping_interval: Option<Duration>,
+    /// Fail answers before their first token: `close` or `reset` the connection, `stall`, `end` the stream, or send an error
+    /// event with a code such as 503.
+    #[arg(long, value_name = "HOW")]
+    fault: Option<Ending>,
+    /// With --fault: from the head to the failure.
+    #[arg(long, default_value = "0s", value_name = "TIME", requires = "fault", value_parser = humantime::parse_duration)]
+    fault_after: Duration,
+    /// With --fault: first send the events that announce output, such as the role of a chat or message_start.
+    #[arg(long, requires = "fault")]
+    fault_skeleton: bool,
+    /// With --fault: how many answers fail; the others are right. Default: all.
+    #[arg(long, value_name = "N", requires = "fault")]
+    fault_times: Option<usize>,
 }
 
 /// Serves until SIGINT or SIGTERM.
@@ -63,9 +83,15 @@ async fn serve(args: Args) -> io::Result<()> {
     raise_file_limit();
     let mut signals = Signals::new()?;
     let address = args.listen;
+    let (fault, times) = (args.fault(), args.fault_times);
     let server = SimServer::bind(args.config(), address)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))?;
+    match (fault, times) {
+        (Some(fault), Some(times)) => server.inject(fault.times(times)),
+        (Some(fault), None) => server.inject(fault),
+        (None, _) => {}
+    }
     let (kind, name) = (server.config().server.as_str(), server.name());
     writeln!(io::stdout(), "simulated {kind} {name} listens on {}", server.url())?;
     signals.next().await;
@@ -73,9 +99,21 @@ async fn serve(args: Args) -> io::Result<()> {
 }
 
 impl Args {
+    fn fault(&self) -> Option<Fault> {
+        let ending = self.fault?;
+        Some(Fault::BeforeToken(BeforeToken { after: self.fault_after, skeleton: self.fault_skeleton, ending }))
+    }
+
     fn config(self) -> SimConfig {
+        let server = match self.server {
+            ServerKind::LlamaServer => SimConfig::llama_server(self.name),
+            ServerKind::Vllm => SimConfig::vllm(self.name),
+        };
+        let ping_interval = match self.ping_interval {
+            Some(interval) => Some(interval).filter(|interval| !interval.is_zero()),
+            None => server.ping_interval,
+        };
         SimConfig {
-            server: self.server,
             slots: self.slots,
             cache_tokens: self.cache,
             prefill_rate: self.prefill_rate,
@@ -83,7 +121,9 @@ impl Args {
             time_scale: self.time_scale,
             loading: self.loading,
             prompt_tokens_details: self.prompt_tokens_details,
-            ..SimConfig::llama_server(self.name)
+            early_head: !self.late_head,
+            ping_interval,
+            ..server
         }
     }
 }

@@ -113,7 +113,7 @@ async fn a_real_servers_slot_is_free_again() {
     sim.wait_for(PATIENCE, |stats| stats.processing == 1).await.unwrap();
     drop(client);
     sim.wait_for(PATIENCE, |stats| stats.processing == 0 && stats.disconnects == 1).await.unwrap();
-    assert_eq!(sim.disconnects()[0].phase, Phase::BeforeFirstByte);
+    assert_eq!(sim.disconnects()[0].phase, Phase::BeforeFirstToken);
     gateway.until_idle().await;
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use ingle_sim::{BYTES_PER_TOKEN, SimConfig, generated_text};
+use ingle_sim::{Api, BYTES_PER_TOKEN, SimConfig, generated_text};
 use serde_json::Value;
 
 /// Prompts, and what the simulated backends say to each.
@@ -48,7 +48,8 @@ impl Prompt {
     fn new(content: String) -> Prompt {
         let mut prompt = Prompt { content, text: Arc::from("") };
         let body = prompt.ask(false, MOST_TOKENS).body;
-        prompt.text = generated_text(&SimConfig::default(), &body).expect("it is a completion request").into();
+        prompt.text =
+            generated_text(&SimConfig::default(), Api::Chat, &body).expect("it is a completion request").into();
         prompt
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Completion, Frame, quoted};
+use crate::api::Api;
 use crate::routes::Answer;
 use crate::server::Shared;
 
@@ -32,53 +33,50 @@ pub(crate) fn get(shared: &Shared, path: &str) -> Option<Answer> {
 }
 
 pub(super) fn plain(c: &Completion, text: &str) -> String {
-    let text = quoted(text);
-    let choice = if c.chat {
-        format!(r#"{{"finish_reason":"{}","index":0,"message":{{"role":"assistant","content":{text}}}}}"#, c.finish)
+    let (text, finish) = (quoted(text), c.finish());
+    let choice = if is_chat(c) {
+        format!(r#"{{"finish_reason":"{finish}","index":0,"message":{{"role":"assistant","content":{text}}}}}"#)
     } else {
-        format!(r#"{{"text":{text},"index":0,"logprobs":null,"finish_reason":"{}"}}"#, c.finish)
+        format!(r#"{{"text":{text},"index":0,"logprobs":null,"finish_reason":"{finish}"}}"#)
     };
     format!(
         r#"{{"choices":[{choice}],{},"object":"{}",{},"id":"{}",{}}}"#,
         origin(c),
-        if c.chat { "chat.completion" } else { "text_completion" },
+        if is_chat(c) { "chat.completion" } else { "text_completion" },
         usage(c),
-        c.id,
+        c.id(),
         timings(c)
     )
 }
 
-pub(super) fn first_event(c: &Completion) -> String {
+/// The first event of a chat.
+pub(super) fn role_event(c: &Completion) -> String {
     chat_chunk(c, r#"{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}"#, "")
 }
 
 pub(super) fn token_frame(c: &Completion) -> Frame {
-    let (before, rest) = if c.chat {
-        (r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"content":""#, chat_tail(c))
+    let (before, after) = if is_chat(c) {
+        (r#"{"choices":[{"finish_reason":null,"index":0,"delta":{"content":""#, format!(r#""}}}}],{}}}"#, chat_tail(c)))
     } else {
-        (r#"{"choices":[{"text":""#, text_tail(c))
+        let rest = r#"","index":0,"logprobs":null,"finish_reason":null}]"#;
+        (r#"{"choices":[{"text":""#, format!(r#"{rest},{},"id":"{}"}}"#, text_tail(c), c.id()))
     };
-    let after = if c.chat {
-        format!(r#""}}}}],{rest}}}"#)
-    } else {
-        format!(r#"","index":0,"logprobs":null,"finish_reason":null}}],{rest},"id":"{}"}}"#, c.id)
-    };
-    Frame { before: before.into(), after }
+    Frame { before: format!("data: {before}"), after: format!("{after}\n\n"), number: None }
 }
 
-/// `timings` are in the last event, whether asked for or not; `usage` of a chat needs `include_usage`.
+/// `timings` are always in the last event; `usage` of a chat needs `include_usage`.
 pub(super) fn last_events(c: &Completion) -> Vec<String> {
     let timings = timings(c);
-    if !c.chat {
+    if !is_chat(c) {
         return vec![format!(
             r#"{{"choices":[{{"text":"","index":0,"logprobs":null,"finish_reason":"{}"}}],{},{},"id":"{}",{timings}}}"#,
-            c.finish,
+            c.finish(),
             text_tail(c),
             usage(c),
-            c.id,
+            c.id(),
         )];
     }
-    let finish = format!(r#"{{"finish_reason":"{}","index":0,"delta":{{}}}}"#, c.finish);
+    let finish = format!(r#"{{"finish_reason":"{}","index":0,"delta":{{}}}}"#, c.finish());
     if c.include_usage {
         vec![chat_chunk(c, &finish, ""), chat_chunk(c, "", &format!(",{},{timings}", usage(c)))]
     } else {
@@ -94,7 +92,7 @@ fn chat_tail(c: &Completion) -> String {
     format!(
         r#""created":{},"id":"{}","model":{},"system_fingerprint":{},"object":"chat.completion.chunk""#,
         c.created,
-        c.id,
+        c.id(),
         quoted(&c.model),
         quoted(&c.fingerprint)
     )
@@ -118,8 +116,17 @@ fn usage(c: &Completion) -> String {
     )
 }
 
-fn timings(c: &Completion) -> String {
-    let computed = c.prompt_tokens - c.cached_tokens;
+/// Prompt tokens that were not cached.
+pub(super) fn computed(c: &Completion) -> usize {
+    c.prompt_tokens - c.cached_tokens
+}
+
+fn is_chat(c: &Completion) -> bool {
+    c.api == Api::Chat
+}
+
+pub(super) fn timings(c: &Completion) -> String {
+    let computed = computed(c);
     let (prompt_ms, output_ms) = (c.prompt_time.as_secs_f64() * 1e3, c.output_time.as_secs_f64() * 1e3);
     let (prompt_each, prompt_rate) = pace(computed, prompt_ms);
     let (output_each, output_rate) = pace(c.output_tokens, output_ms);

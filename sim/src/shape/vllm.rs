@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Completion, Frame, quoted};
-use crate::routes::Answer;
+use crate::api::Api;
+use crate::routes::{Answer, COUNT_TOKENS};
 use crate::server::Shared;
 
 /// The endpoints that answer at once; `None` is 404.
@@ -13,7 +14,7 @@ pub(crate) fn endpoint(shared: &Shared, method: &str, path: &str) -> Option<Answ
         "/version" => ("GET", |_| Answer::json(r#"{"version":"0.32.0"}"#.into())),
         "/v1/models" => ("GET", |shared| Answer::json(models(shared))),
         "/metrics" => ("GET", |shared| Answer::text("text/plain; version=0.0.4; charset=utf-8", metrics(shared))),
-        "/v1/chat/completions" | "/v1/completions" => ("POST", |_| Answer::json(String::new())),
+        path if Api::of(path).is_some() || path == COUNT_TOKENS => ("POST", |_| Answer::json(String::new())),
         _ => return None,
     };
     if method == allowed {
@@ -25,27 +26,26 @@ pub(crate) fn endpoint(shared: &Shared, method: &str, path: &str) -> Option<Answ
 }
 
 pub(super) fn plain(c: &Completion, text: &str) -> String {
-    let text = quoted(text);
-    let choice = if c.chat {
+    let (text, finish) = (quoted(text), c.finish());
+    let choice = if is_chat(c) {
         format!(
-            r#"{{"index":0,"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":[],"reasoning_content":null}},"logprobs":null,"finish_reason":"{}","stop_reason":null,"token_ids":null}}"#,
-            c.finish
+            r#"{{"index":0,"message":{{"role":"assistant","content":{text},"refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":[],"reasoning_content":null}},"logprobs":null,"finish_reason":"{finish}","stop_reason":null,"token_ids":null}}"#
         )
     } else {
         format!(
-            r#"{{"index":0,"text":{text},"logprobs":null,"finish_reason":"{}","stop_reason":null,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null}}"#,
-            c.finish
+            r#"{{"index":0,"text":{text},"logprobs":null,"finish_reason":"{finish}","stop_reason":null,"token_ids":null,"prompt_logprobs":null,"prompt_token_ids":null}}"#
         )
     };
     format!(
         r#"{{{},"choices":[{choice}],"service_tier":null,"system_fingerprint":{},"usage":{},"kv_transfer_params":null}}"#,
-        origin(c, if c.chat { "chat.completion" } else { "text_completion" }),
+        origin(c, if is_chat(c) { "chat.completion" } else { "text_completion" }),
         quoted(&c.fingerprint),
         usage(c, true)
     )
 }
 
-pub(super) fn first_event(c: &Completion) -> String {
+/// The first event of a chat.
+pub(super) fn role_event(c: &Completion) -> String {
     format!(
         r#"{{{},"choices":[{{"index":0,"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}}],"system_fingerprint":{}}}"#,
         chunk_origin(c),
@@ -56,20 +56,15 @@ pub(super) fn first_event(c: &Completion) -> String {
 pub(super) fn token_frame(c: &Completion) -> Frame {
     let origin = chunk_origin(c);
     let fingerprint = quoted(&c.fingerprint);
-    if c.chat {
-        Frame {
-            before: format!(r#"{{{origin},"choices":[{{"index":0,"delta":{{"content":""#),
-            after: format!(
-                r#""}},"logprobs":null,"finish_reason":null,"token_ids":null}}],"system_fingerprint":{fingerprint}}}"#
-            ),
-        }
+    let (choice, rest) = if is_chat(c) {
+        (r#""delta":{"content":""#, r#""},"logprobs":null,"finish_reason":null,"token_ids":null"#)
     } else {
-        Frame {
-            before: format!(r#"{{{origin},"choices":[{{"index":0,"text":""#),
-            after: format!(
-                r#"","logprobs":null,"finish_reason":null,"stop_reason":null}}],"system_fingerprint":{fingerprint}}}"#
-            ),
-        }
+        (r#""text":""#, r#"","logprobs":null,"finish_reason":null,"stop_reason":null"#)
+    };
+    Frame {
+        before: format!(r#"data: {{{origin},"choices":[{{"index":0,{choice}"#),
+        after: format!("{rest}}}],\"system_fingerprint\":{fingerprint}}}\n\n"),
+        number: None,
     }
 }
 
@@ -77,10 +72,10 @@ pub(super) fn token_frame(c: &Completion) -> Frame {
 pub(super) fn last_events(c: &Completion) -> Vec<String> {
     let origin = chunk_origin(c);
     let fingerprint = quoted(&c.fingerprint);
-    let text = if c.chat { r#""delta":{"content":""}"# } else { r#""text":"""# };
+    let text = if is_chat(c) { r#""delta":{"content":""}"# } else { r#""text":"""# };
     let mut events = vec![format!(
         r#"{{{origin},"choices":[{{"index":0,{text},"logprobs":null,"finish_reason":"{}","stop_reason":null}}],"system_fingerprint":{fingerprint}}}"#,
-        c.finish
+        c.finish()
     )];
     if c.include_usage {
         events.push(format!(
@@ -92,16 +87,20 @@ pub(super) fn last_events(c: &Completion) -> Vec<String> {
 }
 
 fn chunk_origin(c: &Completion) -> String {
-    origin(c, if c.chat { "chat.completion.chunk" } else { "text_completion" })
+    origin(c, if is_chat(c) { "chat.completion.chunk" } else { "text_completion" })
 }
 
 fn origin(c: &Completion, object: &str) -> String {
-    format!(r#""id":"{}","object":"{object}","created":{},"model":{}"#, c.id, c.created, quoted(&c.model))
+    format!(r#""id":"{}","object":"{object}","created":{},"model":{}"#, c.id(), c.created, quoted(&c.model))
+}
+
+fn is_chat(c: &Completion) -> bool {
+    c.api == Api::Chat
 }
 
 /// In plain answers unknown details are `null`, in streams they are left out.
 fn usage(c: &Completion, plain: bool) -> String {
-    let details = match (c.tells_cached, plain) {
+    let details = match (c.reports_cached, plain) {
         (true, _) => format!(r#","prompt_tokens_details":{{"cached_tokens":{}}}"#, c.cached_tokens),
         (false, true) => r#","prompt_tokens_details":null"#.into(),
         (false, false) => String::new(),

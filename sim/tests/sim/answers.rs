@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use ingle_sim::{SimConfig, SimServer, generated_text};
+use ingle_sim::{Api, SimConfig, SimServer, generated_text};
 
 use crate::raw::{CHAT, Raw, chat};
 
@@ -85,19 +85,19 @@ async fn llama_server_chat_stream() {
 }
 
 #[tokio::test]
-async fn what_is_generated_is_known_beforehand() {
+async fn generated_text_is_known_in_advance() {
     for config in [SimConfig::llama_server("gpu0"), SimConfig::vllm("gpu1")] {
         let server = server(config).await;
         let mut client = Raw::to(&server).await;
         for (text, tokens) in [(HELLO, 1), (HELLO, 9), ("another prompt", 9)] {
-            let asked = chat(text, tokens, false);
-            let answer = client.post(CHAT, &asked).await.json();
-            let expected = generated_text(server.config(), asked.to_string().as_bytes()).unwrap();
+            let request = chat(text, tokens, false);
+            let answer = client.post(CHAT, &request).await.json();
+            let expected = generated_text(server.config(), Api::Chat, request.to_string().as_bytes()).unwrap();
             assert_eq!(answer["choices"][0]["message"]["content"], expected);
             assert_eq!(expected.len(), tokens * 4);
         }
     }
-    assert!(generated_text(&SimConfig::default(), b"{bad").is_err());
+    assert!(generated_text(&SimConfig::default(), Api::Chat, b"{bad").is_err());
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ingle_sim::{Fault, Scope, SimConfig, SimServer};
+use ingle_sim::{Api, BeforeToken, Ending, Fault, Scope, SimConfig, SimServer};
+use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::raw::{CHAT, PATIENCE, Raw, chat, post};
@@ -75,6 +76,87 @@ async fn close_after_headers() {
     server.inject(Fault::CloseAfterHeaders);
     let got = stream_until_end(&server).await.unwrap();
     assert!(got.starts_with("HTTP/1.1 200 OK\r\n") && got.ends_with("\r\n\r\n") && !got.contains("data:"), "{got}");
+}
+
+/// What a streaming request of an API gets until its connection ends.
+async fn stream_of(server: &SimServer, api: Api) -> std::io::Result<String> {
+    let mut client = Raw::to(server).await;
+    let body = json!({"messages": [{"role": "user", "content": "hi"}], "input": "hi", "prompt": "hi", "stream": true});
+    client.send(&post(api.path(), &body)).await;
+    client.rest().await
+}
+
+#[tokio::test]
+async fn stream_fails_between_head_and_token() {
+    for config in [SimConfig::llama_server("gpu0"), SimConfig::vllm("gpu0")] {
+        let server = SimServer::start(config.instant()).await.unwrap();
+        for (api, word) in [
+            (Api::Chat, "\"role\":\"assistant\""),
+            (Api::Completions, ""),
+            (Api::Messages, "event: message_start"),
+            (Api::Responses, "event: response.output_item.added"),
+        ] {
+            for skeleton in [false, true] {
+                let failure = BeforeToken { skeleton, ..BeforeToken::new(Ending::Close) };
+                server.inject(Fault::BeforeToken(failure).times(1));
+                let got = stream_of(&server, api).await.unwrap();
+                assert!(got.starts_with("HTTP/1.1 200 OK\r\n") && !got.ends_with("\r\n0\r\n\r\n"), "{got}");
+                assert_eq!(got.contains(word), skeleton || word.is_empty(), "{api:?}: {got}");
+                assert!(!got.contains("delta\":\"") && !got.contains("text\":\"a"), "no output: {got}");
+            }
+            server.inject(Fault::BeforeToken(BeforeToken::new(Ending::Reset)).times(1));
+            let error = stream_of(&server, api).await.unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        assert_eq!((server.stats().processing, server.stats().prompt_tokens), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn stream_ends_without_a_token() {
+    let server = server().await;
+    server.inject(Fault::BeforeToken(BeforeToken::new(Ending::End)).times(1));
+    let got = stream_until_end(&server).await.unwrap();
+    assert!(got.ends_with("\r\n\r\n0\r\n\r\n") && !got.contains("data:"), "{got}");
+}
+
+#[tokio::test]
+async fn stalled_prefill_holds_its_slot() {
+    let server = server().await;
+    server.inject(Fault::BeforeToken(BeforeToken::new(Ending::Stall)).times(1));
+    let mut client = Raw::to(&server).await;
+    client.send(&post(CHAT, &chat("hi", 9, true))).await;
+    client.until("\r\n\r\n").await;
+    assert!(client.is_silent().await);
+    assert_eq!((server.stats().processing, server.stats().prefilling), (1, 1));
+    drop(client);
+    server.wait_for(PATIENCE, |s| s.processing == 0 && s.prefilling == 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn error_event_has_the_shape_of_its_api() {
+    let anthropic = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"";
+    let failed = "event: response.failed\ndata: {\"response\":{";
+    let llama = "data: {\"error\":{\"code\":503,\"message\":\"simulated 503\",\"type\":\"unavailable_error\"}}\n\n";
+    let vllm = "data: {\"error\":{\"message\":\"simulated 503\",\"type\":\"ServiceUnavailableError\"";
+    for (config, api, expected) in [
+        (SimConfig::llama_server("gpu0"), Api::Chat, llama),
+        (SimConfig::llama_server("gpu0"), Api::Responses, llama),
+        (SimConfig::llama_server("gpu0"), Api::Messages, "event: error\ndata: {\"code\":503,"),
+        (SimConfig::vllm("gpu0"), Api::Completions, vllm),
+        (SimConfig::vllm("gpu0"), Api::Messages, anthropic),
+        (SimConfig::vllm("gpu0"), Api::Responses, failed),
+    ] {
+        let server = SimServer::start(config.instant()).await.unwrap();
+        server.inject(Fault::BeforeToken(BeforeToken::new(Ending::Error(503))));
+        let mut client = Raw::to(&server).await;
+        let body = json!({"messages": [], "input": "hi", "prompt": "hi", "stream": true});
+        client.send(&post(api.path(), &body)).await;
+        let got = client.until("\r\n0\r\n\r\n").await;
+        assert!(got.contains(expected), "{api:?}: {got}");
+        let plain = Raw::to(&server).await.post(api.path(), &json!({"messages": [], "input": "hi"})).await;
+        assert_eq!(plain.code, 503, "no stream: {}", plain.body);
+    }
 }
 
 #[tokio::test]
