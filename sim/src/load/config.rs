@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::api::Api;
+
 /// Configuration of a load. Start from [`LoadConfig::new`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadConfig {
@@ -10,8 +12,8 @@ pub struct LoadConfig {
     pub urls: Vec<String>,
     /// Which of the URLs a request goes to (default: each session has one).
     pub url_choice: UrlChoice,
-    /// Path of the chat endpoint (default `/v1/chat/completions`).
-    pub path: String,
+    /// Which API the conversations use; all but [`Api::Completions`], which has none (default [`Api::Chat`]).
+    pub api: Api,
     /// `model` of each request (default `sim-model`).
     pub model: String,
     /// Conversations, all alive at the same time (default 8).
@@ -73,7 +75,7 @@ impl LoadConfig {
         Self {
             urls: urls.into_iter().map(Into::into).collect(),
             url_choice: UrlChoice::PerSession,
-            path: "/v1/chat/completions".into(),
+            api: Api::Chat,
             model: "sim-model".into(),
             sessions: 8,
             turns: 5,

@@ -28,9 +28,9 @@ pub enum ErrorKind {
     Status(u16),
     /// The connection ended in the middle of the body.
     Broken,
-    /// The body ended properly, but there was no `[DONE]`, or it was not what a completion is.
+    /// The body ended properly, but its last event was missing, or it is no answer of the API.
     Incomplete,
-    /// The answer was 200, but an error came in its body.
+    /// The answer was 200, but an error came in its body, whatever came after it.
     InBand,
     /// [`LoadConfig::timeout`] was over.
     Timeout,
@@ -86,7 +86,7 @@ impl Client {
             .pool_max_idle_per_host(if config.keep_connections { usize::MAX } else { 0 })
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let uris = config.urls.iter().map(|url| parse_url(url, &config.path)).collect::<Result<_, _>>()?;
+        let uris = config.urls.iter().map(|url| parse_url(url, config.api.path())).collect::<Result<_, _>>()?;
         let session_header = config.session_header.as_deref().map(parse_name).transpose()?;
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -154,21 +154,25 @@ impl Client {
 async fn read_stream(mut body: Incoming, started: Instant, exchange: &mut Exchange) -> Result<(), ErrorKind> {
     let mut events = EventStream::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ErrorKind::Broken)?;
+        let Ok(frame) = frame else {
+            return Err(if exchange.reading.error { ErrorKind::InBand } else { ErrorKind::Broken });
+        };
         let Some(data) = frame.data_ref() else { continue };
         events.push(data, &mut exchange.reading);
-        if exchange.first_token.is_none() && exchange.reading.tokens_seen {
+        if exchange.first_token.is_none() && exchange.reading.has_output {
             exchange.first_token = Some(started.elapsed());
         }
     }
     match &exchange.reading {
         reading if reading.error => Err(ErrorKind::InBand),
-        reading if !reading.done => Err(ErrorKind::Incomplete),
+        reading if !reading.is_done => Err(ErrorKind::Incomplete),
         _ => Ok(()),
     }
 }
 
 async fn read_plain(body: Incoming, started: Instant, exchange: &mut Exchange) -> Result<(), ErrorKind> {
+    // An answer that is no stream starts with its first byte.
+    exchange.reading.has_output = true;
     let body = body.collect().await.map_err(|_| ErrorKind::Broken)?.to_bytes();
     exchange.first_token = Some(started.elapsed());
     if !exchange.reading.take_json(&body) {

@@ -1,12 +1,15 @@
 //! A client that plays multi-turn sessions and reports reuse, time to first token and errors.
 //!
-//! Each session is a conversation: a turn sends everything said so far and a new user message, the answer joins the
+//! The first token of a stream is its first event with output: neither its head nor comments nor events that announce
+//! output count. A stream that has an error in it, or that lacks its last event, has failed.
+//!
+//! Each session is a conversation: a turn sends all messages so far and a new user message, the answer joins the
 //! history. All sessions are alive at the same time; `concurrency` bounds the requests in flight, and sessions wait
 //! for their next turn in order. Works against real llama-servers and vLLMs, directly or through any proxy.
 
 mod config;
 mod exchange;
-mod reading;
+pub(crate) mod reading;
 mod report;
 mod samples;
 mod session;

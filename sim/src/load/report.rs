@@ -54,6 +54,8 @@ pub struct LoadReport {
     /// Failed requests by kind.
     #[serde(serialize_with = "by_name")]
     pub errors: BTreeMap<ErrorKind, u64>,
+    /// Failed requests whose client had output of the answer; the others failed before their first token.
+    pub failed_after_output: u64,
     /// Sidecar calls among the requests that ended.
     pub sidecars: u64,
     /// Tokens of all requests.
@@ -86,6 +88,11 @@ impl LoadReport {
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
+
+    /// Those of them that failed before the first token: a gateway can send them to another server.
+    pub fn failed_before_output(&self) -> u64 {
+        self.failed() - self.failed_after_output
+    }
 }
 
 impl fmt::Display for LoadReport {
@@ -101,6 +108,10 @@ impl fmt::Display for LoadReport {
         )?;
         for (kind, count) in &self.errors {
             writeln!(f, "error     {kind}: {count}")?;
+        }
+        if self.failed() > 0 {
+            let (before, after) = (self.failed_before_output(), self.failed_after_output);
+            writeln!(f, "failed    {before} before the first token, {after} after it")?;
         }
         let (all, later) = (Percent(self.tokens.reuse()), Percent(self.later_turns.reuse()));
         let computed = self.tokens.measured - self.tokens.cached;
@@ -187,6 +198,7 @@ impl Recorder {
         }
         if let Some(error) = exchange.error {
             *report.errors.entry(error).or_default() += 1;
+            report.failed_after_output += u64::from(exchange.reading.has_output);
             return;
         }
         report.succeeded += 1;
@@ -268,6 +280,7 @@ mod tests {
         recorder.end(Call::Sidecar, &exchange);
         let report = recorder.report(Duration::ZERO);
         assert_eq!((report.requests, report.succeeded, report.failed(), report.in_flight), (1, 0, 1, 0));
+        assert_eq!((report.failed_before_output(), report.failed_after_output), (1, 0));
         assert_eq!((report.tokens, report.turns.len()), (TokenFigures::default(), 0));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["errors"]["status_503"], 1);

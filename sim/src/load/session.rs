@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::Context;
 use super::config::{LoadConfig, UrlChoice};
 use super::report::Call;
+use crate::api::Api;
 
 /// A conversation and its position.
 #[derive(Debug)]
@@ -29,8 +30,18 @@ struct Message {
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
-    messages: &'a [Message],
-    max_tokens: usize,
+    /// Of Messages, where it is no message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<&'a [Message]>,
+    /// Of Responses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<&'a [Message]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<usize>,
     stream: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream_options: Option<StreamOptions>,
@@ -111,12 +122,20 @@ impl Session {
 }
 
 fn body(config: &LoadConfig, messages: &[Message]) -> String {
+    let is_responses = config.api == Api::Responses;
+    let (system, messages) = match messages.split_first() {
+        Some((first, rest)) if first.role == "system" && config.api == Api::Messages => (Some(&*first.content), rest),
+        _ => (None, messages),
+    };
     let body = Body {
         model: &config.model,
-        messages,
-        max_tokens: config.max_tokens,
+        system,
+        messages: (!is_responses).then_some(messages),
+        input: is_responses.then_some(messages),
+        max_tokens: (!is_responses).then_some(config.max_tokens),
+        max_output_tokens: is_responses.then_some(config.max_tokens),
         stream: config.stream,
-        stream_options: config.stream.then_some(StreamOptions { include_usage: true }),
+        stream_options: (config.stream && config.api == Api::Chat).then_some(StreamOptions { include_usage: true }),
     };
     // Strings and numbers only: this cannot fail.
     serde_json::to_string(&body).unwrap_or_default()

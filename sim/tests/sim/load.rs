@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ingle_sim::load::{ErrorKind, LoadConfig, LoadError, LoadRun, UrlChoice};
-use ingle_sim::{Fault, SimConfig, SimServer};
+use ingle_sim::{Api, BeforeToken, Ending, Fault, SimConfig, SimServer};
 
 use crate::raw::PATIENCE;
 
@@ -12,11 +12,20 @@ async fn server(config: SimConfig) -> SimServer {
 }
 
 #[tokio::test]
-async fn the_report_says_what_the_backend_saw() {
-    for stream in [true, false] {
-        let config = SimConfig { prompt_tokens_details: true, ..SimConfig::vllm("gpu0") };
-        let server = server(config).await;
-        let load = LoadConfig { sidecar_ratio: 0.5, sessions: 6, stream, ..LoadConfig::new([server.url()]) };
+async fn report_agrees_with_the_backend() {
+    let vllm = SimConfig { prompt_tokens_details: true, ..SimConfig::vllm("gpu0") };
+    let llama = SimConfig::llama_server("gpu0");
+    let apis = [(Api::Chat, &vllm), (Api::Messages, &llama), (Api::Responses, &vllm), (Api::Responses, &llama)];
+    for ((api, config), stream) in apis.into_iter().flat_map(|case| [(case, true), (case, false)]) {
+        let server = server(config.clone()).await;
+        let load = LoadConfig {
+            api,
+            sidecar_ratio: 0.5,
+            sessions: 6,
+            shared_prompt_bytes: 400,
+            stream,
+            ..LoadConfig::new([server.url()])
+        };
         let report = LoadRun::start(load).unwrap().finish().await;
         let stats = server.stats();
         assert_eq!((report.failed(), report.in_flight, report.without_usage), (0, 0, 0));
@@ -30,7 +39,7 @@ async fn the_report_says_what_the_backend_saw() {
         assert_eq!(report.tokens.cached, stats.cached_tokens as u64);
         assert_eq!(report.tokens.output, 16 * report.requests);
         assert!(report.later_turns.reuse().unwrap() > 0.9, "{report}");
-        assert!(report.tokens.reuse().unwrap() < report.later_turns.reuse().unwrap());
+        assert!(report.tokens.reuse().unwrap() < report.later_turns.reuse().unwrap(), "{api:?}");
         assert_eq!((report.ttft.count, report.ttft_later_turns.count), (30, 24));
     }
 }
@@ -79,17 +88,25 @@ async fn the_same_seed_sends_the_same_requests() {
 }
 
 #[tokio::test]
-async fn failures_are_told_apart() {
+async fn failure_is_counted_by_kind() {
+    let before = |ending| Fault::BeforeToken(BeforeToken::new(ending));
+    let skeleton = Fault::BeforeToken(BeforeToken { skeleton: true, ..BeforeToken::new(Ending::Reset) });
+    // The last figure: how many of two requests had output before they failed.
     let cases = [
-        (Fault::status(429), ErrorKind::Status(429)),
-        (Fault::CloseAfterRequest, ErrorKind::NoAnswer),
-        (Fault::Junk, ErrorKind::NoAnswer),
-        (Fault::PrematureEof { after_events: 2 }, ErrorKind::Broken),
-        (Fault::ResetMidStream { after_events: 2 }, ErrorKind::Broken),
-        (Fault::BadChunk { after_events: 2 }, ErrorKind::Broken),
-        (Fault::Stall { after_events: 2 }, ErrorKind::Timeout),
+        (Fault::status(429), ErrorKind::Status(429), 0),
+        (Fault::CloseAfterRequest, ErrorKind::NoAnswer, 0),
+        (Fault::Junk, ErrorKind::NoAnswer, 0),
+        (Fault::PrematureEof { after_events: 2 }, ErrorKind::Broken, 2),
+        (Fault::ResetMidStream { after_events: 2 }, ErrorKind::Broken, 2),
+        (Fault::BadChunk { after_events: 2 }, ErrorKind::Broken, 2),
+        (Fault::Stall { after_events: 2 }, ErrorKind::Timeout, 2),
+        (before(Ending::Close), ErrorKind::Broken, 0),
+        (before(Ending::Stall), ErrorKind::Timeout, 0),
+        (before(Ending::End), ErrorKind::Incomplete, 0),
+        (before(Ending::Error(503)), ErrorKind::InBand, 0),
+        (skeleton, ErrorKind::Broken, 0),
     ];
-    for (fault, expected) in cases {
+    for (fault, expected, after_output) in cases {
         let server = server(SimConfig::llama_server("gpu0")).await;
         server.inject(fault.clone());
         let mut load = LoadConfig { sessions: 1, turns: 2, ..LoadConfig::new([server.url()]) };
@@ -99,12 +116,26 @@ async fn failures_are_told_apart() {
         let report = LoadRun::start(load).unwrap().finish().await;
         assert_eq!(report.errors.get(&expected), Some(&2), "{fault:?}: {report}");
         assert_eq!((report.requests, report.succeeded, report.tokens.prompt), (2, 0, 0));
+        assert_eq!((report.failed_before_output(), report.failed_after_output), (2 - after_output, after_output));
     }
     let dead = server(SimConfig::llama_server("gpu0")).await;
     dead.kill().await;
     let load = LoadConfig { sessions: 1, turns: 2, ..LoadConfig::new([dead.url()]) };
     let report = LoadRun::start(load).unwrap().finish().await;
     assert_eq!(report.errors.get(&ErrorKind::Connect), Some(&2));
+}
+
+#[tokio::test]
+async fn heads_and_pings_are_no_first_token() {
+    for config in [SimConfig::llama_server("gpu0"), SimConfig::vllm("gpu0")] {
+        // 2,000 tokens: a prefill of 0.1 s.
+        let ping_interval = Some(Duration::from_millis(5));
+        let server = SimServer::start(SimConfig { prefill_rate: 20_000.0, ping_interval, ..config }).await.unwrap();
+        let load = LoadConfig { sessions: 1, turns: 1, max_tokens: 1, ..LoadConfig::new([server.url()]) };
+        let report = LoadRun::start(load).unwrap().finish().await;
+        assert_eq!(report.failed(), 0, "{report}");
+        assert!(report.ttft.mean >= 0.1, "{report}");
+    }
 }
 
 #[tokio::test]
