@@ -1,6 +1,7 @@
 //! What is asked for on the command line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use ingle_sim::trace::{FleetConfig, Head, Model};
@@ -47,9 +48,12 @@ pub(crate) struct Options {
     /// How many seconds of the trace pass in a second.
     #[arg(long, default_value_t = 30.0, value_name = "FACTOR")]
     pub(crate) compression: f64,
-    /// Backends send the head of an answer at once, as vLLM does, not with the first token, as llama-server does.
+    /// Backends send the head of an answer with its first token, as older servers did, not at once.
     #[arg(long)]
-    pub(crate) head_at_once: bool,
+    pub(crate) late_head: bool,
+    /// How often backends send a comment between a head and a first token, in seconds of the trace; 0 is never.
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) ping_interval: f64,
     /// How often a role that played on a busy machine plays again; the one with the least lateness of the client counts.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) repeats: usize,
@@ -150,7 +154,9 @@ impl Options {
             model: self.model(),
             backends: self.backends,
             compression: self.compression,
-            head: if self.head_at_once { Head::AtOnce } else { Head::WithFirstToken },
+            head: if self.late_head { Head::WithFirstToken } else { Head::AtOnce },
+            ping_interval: (self.ping_interval > 0.0)
+                .then(|| Duration::from_secs_f64(self.ping_interval / self.compression)),
         }
     }
 
@@ -168,6 +174,12 @@ impl Options {
         let Some(prefix) = &self.plot else { return Ok(()) };
         write(Path::new(&format!("{}-{}-{:.0}.svg", prefix.display(), scenario.name(), load * 100.0)), svg)
     }
+}
+
+/// Up to a day; 0 is off.
+fn seconds(text: &str) -> Result<f64> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.ok_or_else(|| "not a number from 0 to 86400".to_owned())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -161,10 +161,11 @@ pub(crate) fn backend_name(index: usize) -> String {
     format!("gpu{index}")
 }
 
-/// ingle's defaults, but for what is compressed and what the role is about.
+/// ingle's defaults, except for times that are compressed and for what the role is about.
 fn ingle(setup: &Setup<'_>, port: u16, affinity: &str, pool: &str) -> String {
     let seed = Setup::hash_seed(setup.seed);
     let (idle_ttl, interval) = (setup.compressed(IDLE_TTL), setup.health_interval());
+    let hold_head = setup.compressed(HOLD_HEAD);
     let gateways = setup.scenario.gateways();
     let gateways = if gateways > 1 { format!("  gateways: {gateways}\n") } else { String::new() };
     let line = |indent: &str, text: &str| if text.is_empty() { String::new() } else { format!("{indent}{text}\n") };
@@ -178,7 +179,8 @@ fn ingle(setup: &Setup<'_>, port: u16, affinity: &str, pool: &str) -> String {
         .collect();
     format!(
         "listeners: [{{ address: 127.0.0.1:{port} }}]\naffinity:\n  hash_seed: {seed}\n  idle_ttl: {idle_ttl}ms\n{gateways}{}\
-         pools:\n  - name: main\n    health_check: {{ path: /health, interval: {interval}ms }}\n{}    backends:\n{backends}",
+         pools:\n  - name: main\n    health_check: {{ path: /health, interval: {interval}ms }}\n    \
+         retry: {{ hold_head: {hold_head}ms }}\n{}    backends:\n{backends}",
         line("  ", affinity),
         line("    ", pool),
     )
@@ -187,6 +189,7 @@ fn ingle(setup: &Setup<'_>, port: u16, affinity: &str, pool: &str) -> String {
 /// ingle's defaults.
 const IDLE_TTL: Duration = Duration::from_secs(600);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+const HOLD_HEAD: Duration = Duration::from_secs(10);
 
 /// A port that nobody listens on now.
 fn free_port() -> u16 {

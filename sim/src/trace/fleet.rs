@@ -28,15 +28,17 @@ pub struct FleetConfig {
     pub compression: f64,
     /// When the head of an answer is sent.
     pub head: Head,
+    /// Interval of comments between the head of an answer and its first token; `None` is off. Real time.
+    pub ping_interval: Option<Duration>,
 }
 
 /// When a backend sends the head of a streamed answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// With the first token, as llama-server does.
-    WithFirstToken,
-    /// As soon as the request is there, as vLLM does.
+    /// As soon as the request is there, as current servers do.
     AtOnce,
+    /// With the first token, as older servers did.
+    WithFirstToken,
 }
 
 /// Simulated backends that listen on ports of 127.0.0.1. A request names its turn in the header

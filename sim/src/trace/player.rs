@@ -35,7 +35,7 @@ pub struct PlayerConfig {
 pub enum Target {
     /// To one of these, `http://HOST:PORT`, by chance for each request.
     Gateways(Vec<String>),
-    /// To the backend that the policy chooses, and to another one when it dies without an answer: what a proxy that
+    /// To the backend that the policy chooses, and to another one when it dies before the first token: what a proxy that
     /// costs no time would do.
     Direct(Box<dyn Policy>),
 }
@@ -94,7 +94,7 @@ impl Player {
             tokio::select! {
                 biased;
                 Some(outcome) = ends.recv() => {
-                    if outcome.error == Some(Failure::NoAnswer.name()) && self.is_direct() {
+                    if self.is_lost(&outcome) && self.is_direct() {
                         self.send(outcome.index, Some(outcome.sent), &ended);
                         continue;
                     }
@@ -149,6 +149,12 @@ impl Player {
         });
     }
 
+    /// Whether its backend died before the first token.
+    fn is_lost(&self, outcome: &Outcome) -> bool {
+        let died = [Failure::NoAnswer, Failure::Cut].map(|failure| Some(failure.name()));
+        outcome.first_token.is_none() && died.contains(&outcome.error)
+    }
+
     fn is_direct(&self) -> bool {
         matches!(self.target, Target::Direct(_))
     }
@@ -189,7 +195,7 @@ mod tests {
 
     fn config(head: Head, compression: f64) -> FleetConfig {
         let model = Model { prefill_rate: 51_200.0, decode_rate: 100.0, slots: 16, cache_blocks: 1_000 };
-        FleetConfig { model, backends: 3, compression, head }
+        FleetConfig { model, backends: 3, compression, head, ping_interval: Some(Duration::from_millis(5)) }
     }
 
     /// Sessions of two turns, and some of one.
@@ -207,9 +213,9 @@ mod tests {
         vec![first, (first + 1) % 3, (first + 2) % 3]
     }
 
-    async fn play(head: Head, compression: f64, outage: Option<Outage>) -> Vec<Outcome> {
+    async fn play(config: FleetConfig, outage: Option<Outage>) -> Vec<Outcome> {
         let workload = workload();
-        let fleet = Arc::new(Fleet::start(Arc::clone(&workload), config(head, compression)).unwrap());
+        let fleet = Arc::new(Fleet::start(Arc::clone(&workload), config).unwrap());
         let target = Target::Direct(Box::new(Pinned { order: by_session }));
         let timeout = Duration::from_secs(60);
         let player = PlayerConfig { sessions: true, timeout, outage, seed: 1 };
@@ -219,14 +225,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn over_sockets_comes_what_the_simulation_says() {
+    async fn sockets_agree_with_the_simulation() {
         let workload = workload();
         let model = config(Head::AtOnce, 20.0).model;
         let simulation = Simulation::new(&workload, &[model; 3], None, 1);
         let mut simulated = simulation.run(&mut [Box::new(Pinned { order: by_session })]).outcomes;
         simulated.sort_by_key(|outcome| outcome.index);
         for head in [Head::WithFirstToken, Head::AtOnce] {
-            let outcomes = play(head, 20.0, None).await;
+            let outcomes = play(config(head, 20.0), None).await;
             assert_eq!(outcomes.len(), 60);
             for (outcome, simulated) in outcomes.iter().zip(&simulated) {
                 assert_eq!(outcome.error, None);
@@ -240,9 +246,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_backend_dies_and_comes_back() {
-        let outcomes = play(Head::WithFirstToken, 4.0, Some(Outage { machine: 1, from: 1.0, to: 5.0 })).await;
+    async fn heads_and_pings_are_no_first_token() {
+        let mut config = config(Head::AtOnce, 20.0);
+        config.model.prefill_rate = 5_120.0;
+        let outcomes = play(config, None).await;
+        let prefill = |outcome: &&Outcome| f64::from(outcome.prompt - outcome.cached) / 5_120.0;
+        assert!(outcomes.iter().all(|outcome| outcome.first_token.unwrap() >= 0.999 * prefill(&outcome)));
+        assert!(outcomes.iter().filter(|outcome| prefill(outcome) > 0.19).count() > 10, "there is time for pings");
+    }
+
+    #[tokio::test]
+    async fn backend_dies_and_comes_back() {
+        for head in [Head::WithFirstToken, Head::AtOnce] {
+            check_outage(play(config(head, 4.0), Some(Outage { machine: 1, from: 1.0, to: 5.0 })).await);
+        }
+    }
+
+    fn check_outage(outcomes: Vec<Outcome>) {
         assert_eq!(outcomes.len(), 60);
+        assert!(outcomes.iter().all(|outcome| outcome.first_token.is_some()), "another backend served them");
         assert!(outcomes.iter().all(|outcome| matches!(outcome.error, None | Some("cut"))));
         let workload = workload();
         let at_home = |outcome: &&Outcome| by_session(&workload.session_id(outcome.session))[0] == 1;

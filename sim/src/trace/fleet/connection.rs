@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::connection::client_gone;
 use crate::request::{Request, read_request, wait_for_request};
@@ -60,11 +61,10 @@ async fn complete(shared: &Arc<Shared>, machine: usize, index: usize, output: &m
     if at_once {
         output.write_all(STREAM_HEAD.as_bytes()).await?;
     }
-    // The machine died, and so does this connection.
-    let Ok(FirstToken { cached, end }) = first_token.await else { return Err(io::ErrorKind::ConnectionReset.into()) };
+    let FirstToken { cached, end } = with_pings(shared, output, first_token).await?;
     shared.yard.lock().served.insert(index, Served { machine, cached });
     let head = if at_once { "" } else { STREAM_HEAD };
-    output.write_all((head.to_owned() + &chunk(TOKENS)).as_bytes()).await?;
+    output.write_all((head.to_owned() + &chunk(ROLE) + &chunk(TOKENS)).as_bytes()).await?;
     loop {
         let now = Instant::now();
         if now >= end {
@@ -84,6 +84,22 @@ async fn complete(shared: &Arc<Shared>, machine: usize, index: usize, output: &m
         turn.output
     );
     output.write_all((chunk(&usage) + &chunk("[DONE]") + "0\r\n\r\n").as_bytes()).await
+}
+
+/// Waits for the first token, with pings once the head is sent. An error is that of a connection whose machine died.
+async fn with_pings(
+    shared: &Shared,
+    output: &mut WriteHalf<'_>,
+    mut first_token: oneshot::Receiver<FirstToken>,
+) -> io::Result<FirstToken> {
+    let interval = shared.config.ping_interval.filter(|_| shared.config.head == Head::AtOnce);
+    loop {
+        tokio::select! {
+            biased;
+            token = &mut first_token => return token.map_err(|_| io::ErrorKind::ConnectionReset.into()),
+            () = sleep(interval.unwrap_or_default()), if interval.is_some() => output.write_all(PING).await?,
+        }
+    }
 }
 
 /// An event as a chunk.
@@ -106,6 +122,10 @@ fn metrics(machine: &Machine) -> String {
 const STREAM_HEAD: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
 const ORIGIN: &str = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":0,"model":"m""#;
+/// A comment, as a chunk.
+const PING: &[u8] = b"3\r\n:\n\n\r\n";
+/// The event without output before the first token.
+const ROLE: &str = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":0,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
 const TOKENS: &str = r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":0,"model":"m","choices":[{"index":0,"delta":{"content":"some tokens of text"},"finish_reason":null}]}"#;
 const BETWEEN_EVENTS: Duration = Duration::from_millis(50);
 /// Longer than any proxy keeps an unused connection.

@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::super::fleet::Fleet;
+use crate::load::reading::{EventStream, Reading};
 
 /// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(super) enum Failure {
     NoAnswer,
     /// An answer that is not 200.
     Status,
-    /// The answer was cut.
+    /// The answer was cut, or has an error in it.
     Cut,
     /// It took too long.
     Timeout,
@@ -78,7 +79,8 @@ impl Client {
         request
     }
 
-    /// Sends it and reads the answer to its end. `on_first_token` is called when the first bytes of a good one are there.
+    /// Sends it and reads the answer to its end. `on_first_token` is called with the first output of a good one: heads,
+    /// comments and events that announce output are none.
     pub(super) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
@@ -97,24 +99,21 @@ impl Client {
             return Err(Failure::Status);
         }
         let mut on_first_token = Some(on_first_token);
-        let mut tail = Vec::new();
+        let (mut events, mut reading) = (EventStream::default(), Reading::default());
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Failure::Cut)?;
-            let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) else { continue };
-            if let Some(on_first_token) = on_first_token.take() {
+            let Some(data) = frame.data_ref() else { continue };
+            events.push(data, &mut reading);
+            if let Some(on_first_token) = on_first_token.take_if(|_| reading.has_output) {
                 on_first_token();
             }
-            tail.extend_from_slice(data);
-            tail.drain(..tail.len().saturating_sub(DONE.len()));
         }
-        if tail == DONE { Ok(()) } else { Err(Failure::Cut) }
+        if reading.is_done && !reading.error { Ok(()) } else { Err(Failure::Cut) }
     }
 }
 
 const BEFORE: &[u8] =
     br#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":""#;
 const AFTER: &[u8] = br#""}]}"#;
-/// How a whole answer ends.
-const DONE: &[u8] = b"data: [DONE]\n\n";
 /// Longer than a replay's lulls, shorter than any proxy closes.
 const POOL_IDLE: Duration = Duration::from_secs(3);
