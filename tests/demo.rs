@@ -23,7 +23,10 @@ fn the_demo_ends_by_itself_and_shows_that_affinity_reuses_more() {
     let [with, without] = row(&text, "reuse: prompt tokens found in a cache");
     assert!(with > without, "{with} % against {without} %\n{text}");
     assert!(text.contains("gpu1 is killed") && text.contains("gpu1 starts again"), "{text}");
-    assert!(text.contains("gpu1 was killed: 0 of "), "no request that had not begun may fail\n{text}");
+    assert!(text.contains("gpu1 was killed: 0 of "), "no request may fail before its first token\n{text}");
+    let killed = text.lines().find_map(|line| line.split_once("on both sides, while it computes ")).expect(&text).1;
+    let prompts: Vec<u32> = killed.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(prompts.len() == 2 && prompts.iter().all(|prompts| *prompts > 0), "it dies in prefills\n{text}");
     assert!(!text.contains('\x1b'), "a pipe gets no escape codes");
 }
 
@@ -63,8 +66,37 @@ fn the_simulated_server_serves_until_it_is_told_to_end() {
 }
 
 #[test]
+fn simulated_server_fails_before_the_first_token() {
+    let mut sim = start(&[
+        "sim",
+        "--listen",
+        "127.0.0.1:0",
+        "--server",
+        "llama_server",
+        "--time-scale",
+        "0",
+        "--fault",
+        "503",
+        "--fault-skeleton",
+        "--fault-times",
+        "1",
+    ]);
+    let mut first = String::new();
+    BufReader::new(sim.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let address = first.trim().rsplit_once("http://").unwrap().1.to_owned();
+    let body = r#"{"messages":[{"role":"user","content":"hello"}],"max_tokens":3,"stream":true}"#;
+    let failed = exchange(&address, "POST", "/v1/chat/completions", body);
+    let [role, error] = ["\"role\":\"assistant\"", "\"code\":503"].map(|part| failed.find(part).expect(&failed));
+    assert!(role < error && !failed.contains("[DONE]"), "{failed}");
+    assert!(exchange(&address, "POST", "/v1/chat/completions", body).contains("[DONE]"), "one answer fails");
+    let usage = ["--fault-after", "1s"];
+    let sim = Command::new(env!("CARGO_BIN_EXE_ingle")).args(["sim", "--listen", "127.0.0.1:0"]).args(usage).output();
+    assert_eq!(sim.unwrap().status.code(), Some(2), "without --fault");
+}
+
+#[test]
 fn a_simulated_server_with_impossible_settings_is_wrong_usage() {
-    for wrong in [["--prefill-rate", "0"], ["--time-scale", "-1"], ["--server", "ollama"], ["--slots", "0"]] {
+    for wrong in [["--prefill-rate", "0"], ["--time-scale", "-1"], ["--server", "ollama"], ["--fault", "200"]] {
         let mut arguments = vec!["sim", "--listen", "127.0.0.1:0"];
         if wrong[0] != "--server" {
             arguments.extend(["--server", "vllm"]);

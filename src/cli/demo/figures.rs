@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ingle_sim::load::{ErrorKind, LoadReport};
+use ingle_sim::load::LoadReport;
 
 use crate::core::Affinity;
 use crate::gateway::Gateway;
@@ -35,10 +35,12 @@ pub(super) struct Figures {
     pub(super) first_token_p50: f64,
     /// The 99th percentile.
     pub(super) first_token_p99: f64,
-    /// Requests that failed before their answer began.
+    /// Requests that failed before their first token.
     pub(super) failed: u64,
-    /// Answers that were cut in the middle.
+    /// Streams that broke after their first token.
     pub(super) cut: u64,
+    /// Prompts that the GPU was computing when it was killed: their streams had no token yet.
+    pub(super) stranded: u64,
 }
 
 /// What a gateway says of itself.
@@ -66,8 +68,6 @@ impl Figures {
 
 impl From<&LoadReport> for Figures {
     fn from(report: &LoadReport) -> Figures {
-        let begun = |kind: &ErrorKind| matches!(kind, ErrorKind::Broken | ErrorKind::Incomplete | ErrorKind::InBand);
-        let cut = report.errors.iter().filter(|(kind, _)| begun(kind)).map(|(_, count)| count).sum();
         Figures {
             turns: report.ttft.count,
             requests: report.requests,
@@ -75,8 +75,9 @@ impl From<&LoadReport> for Figures {
             cached_tokens: report.tokens.cached,
             first_token_p50: report.ttft.p50,
             first_token_p99: report.ttft.p99,
-            failed: report.failed() - cut,
-            cut,
+            failed: report.failed_before_output(),
+            cut: report.failed_after_output,
+            stranded: 0,
         }
     }
 }
@@ -100,15 +101,16 @@ impl From<&Gateway> for GatewayFigures {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ingle_sim::load::TokenFigures;
+    use ingle_sim::load::{ErrorKind, TokenFigures};
 
     use super::*;
 
     #[test]
-    fn a_cut_answer_is_not_a_failed_request() {
-        let errors = BTreeMap::from([(ErrorKind::Broken, 2), (ErrorKind::Incomplete, 1), (ErrorKind::Status(502), 4)]);
+    fn failure_is_counted_by_its_first_token() {
+        // A stream that broke can have had its head only.
+        let errors = BTreeMap::from([(ErrorKind::Broken, 5), (ErrorKind::Status(502), 2)]);
         let tokens = TokenFigures { prompt: 100, measured: 80, cached: 60, output: 5 };
-        let report = LoadReport { requests: 20, errors, tokens, ..LoadReport::default() };
+        let report = LoadReport { requests: 20, errors, failed_after_output: 3, tokens, ..LoadReport::default() };
         let figures = Figures::from(&report);
         assert_eq!((figures.failed, figures.cut, figures.requests), (4, 3, 20));
         assert_eq!((figures.reuse(), figures.computed()), (Some(0.75), 20));

@@ -130,8 +130,10 @@ impl Demo {
         match self.fault {
             Fault::ToCome if elapsed >= self.plan.kill_at => {
                 self.fault = Fault::Down;
-                tokio::join!(self.affinity.kill(), self.round_robin.kill());
-                Some(text::killed(at))
+                let patience = self.plan.kill_patience();
+                tokio::join!(self.affinity.kill(patience), self.round_robin.kill(patience));
+                let at = self.began.elapsed().as_secs();
+                Some(text::killed(at, self.affinity.figures().stranded, self.round_robin.figures().stranded))
             }
             Fault::Down if elapsed >= self.plan.revive_at => {
                 self.fault = Fault::Over;

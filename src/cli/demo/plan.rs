@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) pace: f64,
 }
 
+/// Prompts that a GPU should be computing when it is killed.
+pub(super) const WANTED_PREFILLS: usize = 2;
 /// The GPUs of each side. The second one is killed on the way.
 pub(super) const GPUS: [&str; 3] = ["gpu0", "gpu1", "gpu2"];
 /// The index of the one that is killed.
@@ -74,6 +76,11 @@ impl Plan {
         self.at_pace(Duration::from_millis(500)).max(Duration::from_millis(20))
     }
 
+    /// How long the kill waits until the GPU computes several prompts, and then until it computes one.
+    pub(super) fn kill_patience(&self) -> Duration {
+        self.at_pace(Duration::from_secs(3))
+    }
+
     fn at_pace(&self, duration: Duration) -> Duration {
         duration.mul_f64(self.pace)
     }
@@ -95,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_demo_is_the_full_one_faster_and_a_long_one_is_not_slower() {
+    fn only_a_short_demo_has_another_pace() {
         let (full, short, long) = (Plan::new(45, 36), Plan::new(9, 36), Plan::new(450, 36));
         assert_eq!(full.gpu("g").time_scale, 1.0);
         assert_eq!(short.gpu("g").time_scale, 0.2);
         assert_eq!(short.traffic("u").think_time * 5, full.traffic("u").think_time);
         assert_eq!(long.traffic("u"), full.traffic("u"));
         for plan in [full, short, long] {
-            assert!(plan.kill_at < plan.revive_at);
+            assert!(plan.kill_at + 2 * plan.kill_patience() < plan.revive_at);
             assert!(plan.revive_at + plan.gpu("g").loading < plan.length, "it is seen to be back");
         }
     }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::figures::Figures;
-use super::plan::{GPUS, Plan, VICTIM};
+use super::plan::{GPUS, Plan, VICTIM, WANTED_PREFILLS};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::server::Server;
@@ -25,6 +25,8 @@ pub(super) struct Side {
     gpus: Vec<SimServer>,
     url: String,
     load: Option<LoadRun>,
+    /// Prompts that the GPU was computing when it was killed.
+    stranded: usize,
     server: JoinSet<io::Result<()>>,
 }
 
@@ -51,7 +53,8 @@ impl Side {
         let (gateway, admin) = (Arc::clone(server.gateway()), server.admin_address());
         let mut running = JoinSet::new();
         running.spawn(Box::pin(async { server.run(std::future::pending(), std::future::pending()).await.map(drop) }));
-        let side = Side { gateway, admin, gpus, url: format!("http://{address}"), load: None, server: running };
+        let side =
+            Side { gateway, admin, gpus, url: format!("http://{address}"), load: None, stranded: 0, server: running };
         side.ready().await?;
         Ok((side, note))
     }
@@ -64,12 +67,23 @@ impl Side {
 
     /// What the clients have seen so far.
     pub(super) fn figures(&self) -> Figures {
-        self.load.as_ref().map(|load| Figures::from(&load.snapshot())).unwrap_or_default()
+        let figures = self.load.as_ref().map(|load| Figures::from(&load.snapshot())).unwrap_or_default();
+        Figures { stranded: self.stranded as u64, ..figures }
     }
 
-    /// Kills one GPU as a power cut does: its connections and its cache are gone.
-    pub(super) async fn kill(&self) {
-        self.gpus[VICTIM].kill().await;
+    /// Kills one GPU as a power cut does: its connections and its cache are lost. It waits for a moment at which the GPU
+    /// computes prompts, so that there are streams with a head and without a token: for several of them, then for one.
+    pub(super) async fn kill(&mut self, patience: Duration) {
+        let (gpu, start) = (&self.gpus[VICTIM], Instant::now());
+        self.stranded = loop {
+            let (prefilling, waited) = (gpu.stats().prefilling, start.elapsed());
+            let wanted = if waited < patience { WANTED_PREFILLS } else { 1 };
+            if prefilling >= wanted || waited > 2 * patience {
+                break prefilling;
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        gpu.kill().await;
     }
 
     /// Starts it again, with an empty cache.

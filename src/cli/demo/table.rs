@@ -54,7 +54,7 @@ pub(super) fn rows(moment: &Moment) -> Vec<String> {
         both("first token: slowest 1 in 100 (p99)", |f| seconds(f.first_token_p99)),
         both("prompt tokens the GPUs had to compute", |f| count(f.computed())),
         both("turns answered", |f| count(f.turns)),
-        both("requests failed before their answer began", |f| count(f.failed)),
+        both("requests failed before their first token", |f| count(f.failed)),
     ]
 }
 
@@ -83,6 +83,7 @@ mod tests {
                 first_token_p99: 0.71,
                 failed: 0,
                 cut: 2,
+                stranded: 3,
             },
             round_robin: Figures { turns: 240, first_token_p50: 1.44, failed: 3, ..Figures::default() },
             gateway: GatewayFigures {
@@ -104,7 +105,7 @@ mod tests {
   first token: slowest 1 in 100 (p99)                  710 ms               -
   prompt tokens the GPUs had to compute                 124 k               0
   turns answered                                          310             240
-  requests failed before their answer began                 0               3
+  requests failed before their first token                  0               3
 
   requests now: gpu0 12 (healthy)  gpu1 12 (unhealthy)  gpu2 12 (probation)";
         assert_eq!(text, expected);

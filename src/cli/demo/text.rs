@@ -23,7 +23,8 @@ ingle demo: the same chats, twice at the same time, {seconds} seconds
   round robin   every turn goes to the next GPU in turn
 
   Each side has three simulated GPUs of its own and {sessions} chats at a time, plus
-  calls that belong to no chat. In the middle, one GPU of each side is killed.
+  calls that belong to no chat. In the middle, one GPU of each side is killed
+  while it computes prompts: its streams have a head, but no token yet.
 
   reuse         prompt tokens that the GPU had in its cache: less to compute
   first token   how long a user waits until the answer begins
@@ -34,10 +35,14 @@ ingle demo: the same chats, twice at the same time, {seconds} seconds
 /// Below the address of the status page, which ends with the demo.
 pub(super) const MORE_TIME: &str = "             (more time to look around: ingle demo --seconds 600)";
 
-/// A GPU was killed.
-pub(super) fn killed(at: u64) -> String {
+/// A GPU was killed while it computed this many prompts of each side.
+pub(super) fn killed(at: u64, affinity: u64, round_robin: u64) -> String {
     let gpu = GPUS[VICTIM];
-    format!("{at:>5} s   {gpu} is killed, on both sides. Its cache is lost, its chats go on elsewhere.")
+    format!(
+        "{at:>5} s   {gpu} is killed, on both sides, while it computes {affinity} | {round_robin} prompts. Its cache is\n\
+         {:>10}lost, its chats continue elsewhere.",
+        ""
+    )
 }
 
 /// The GPU was started again.
@@ -88,19 +93,25 @@ fn comparison(moment: &Moment) -> Vec<String> {
     lines
 }
 
-/// What became of those whose GPU was killed.
+/// The outcome for the chats of the killed GPU.
 fn rescue(moment: &Moment) -> Vec<String> {
     let (a, r, gpu) = (&moment.affinity, &moment.round_robin, GPUS[VICTIM]);
     let gateway = &moment.gateway;
     let away = plural(gateway.away as u64, "chat");
     let stayed = plural(gateway.stayed, "later turn");
     let mut lines = vec![
-        format!("{gpu} was killed: {} of {} requests failed that had not begun to answer;", a.failed, a.requests),
+        format!("{gpu} was killed: {} of {} requests failed before their first token.", a.failed, a.requests),
+        format!(
+            "It was computing {} ({} without affinity){}.",
+            plural(a.stranded, "prompt"),
+            r.stranded,
+            if a.failed + r.failed == 0 { "; other GPUs answered them" } else { "" }
+        ),
         format!("{away} failed over to another GPU and stayed there ({stayed} found the new cache)."),
     ];
     if a.cut + r.cut > 0 {
         lines.push(format!(
-            "Cut in the middle of an answer: {} with ingle, {} without (nobody can save those).",
+            "Streams that broke after their first token: {} with ingle, {} without (they can't be repeated).",
             a.cut, r.cut
         ));
     }
@@ -133,6 +144,7 @@ mod tests {
             first_token_p99: 2.0,
             failed: 0,
             cut,
+            stranded: 2,
         };
         Moment {
             elapsed: Duration::from_millis(45_300),
@@ -143,16 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_says_what_affinity_brought_and_what_the_kill_cost() {
+    fn summary_has_reuse_and_the_cost_of_the_kill() {
         let text = summary(&moment(), &Plan::new(45, 36), true, false);
         for part in [
             "After 45 s",
             "Reuse: 90 % of all prompt tokens were in the right GPU's cache with ingle, 30 % without.",
             "First token: typically after 50 ms instead of 800 ms, 16 times sooner.",
             "each turn cost the GPUs 7.0 times as many prompt tokens.",
-            "gpu1 was killed: 0 of 450 requests failed that had not begun to answer;",
+            "gpu1 was killed: 0 of 450 requests failed before their first token.",
+            "It was computing 2 prompts (2 without affinity); other GPUs answered them.",
             "11 chats failed over to another GPU and stayed there (1 later turn found the new cache).",
-            "Cut in the middle of an answer: 2 with ingle, 1 without",
+            "Streams that broke after their first token: 2 with ingle, 1 without",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
@@ -175,7 +188,7 @@ mod tests {
     #[test]
     fn texts_fit_a_terminal() {
         let plan = Plan::new(45, 36);
-        let texts = [introduction(&plan), killed(18), revived(27), summary(&moment(), &plan, true, false)];
+        let texts = [introduction(&plan), killed(18, 2, 14), revived(27), summary(&moment(), &plan, true, false)];
         for line in texts.iter().flat_map(|text| text.lines()) {
             assert!(line.len() <= 96, "{line}");
         }
