@@ -2,17 +2,18 @@
 
 use std::iter::once;
 
-use crate::asked::{Kind, asked, large, piece, short};
+use crate::asked::{Kind, ROLE, asked, large, piece, short};
 use crate::strict::Request;
 
-/// The right answer, in the parts in which it is sent: a head, and the pieces of a stream.
+/// The right answer, in the parts in which it is sent: a head, and the events of a stream. As from the servers of today, the
+/// head comes before the first event, and the first event has no output.
 pub(crate) fn right(name: &str, request: &Request) -> Box<dyn Iterator<Item = Vec<u8>> + Send> {
     match asked(&request.target) {
         Some((Kind::Stream { pieces, .. }, id)) => {
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
             let (name, id) = (name.to_owned(), id.to_owned());
             let pieces = (0..pieces).map(move |i| chunk(&piece(&name, &id, i)));
-            Box::new(once(head.to_vec()).chain(pieces).chain(once(chunk(b""))))
+            Box::new(once(head.to_vec()).chain(once(chunk(ROLE))).chain(pieces).chain(once(chunk(b""))))
         }
         Some((Kind::Large(size), _)) => {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", size << 20);

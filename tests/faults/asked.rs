@@ -5,7 +5,7 @@ use crate::client::Req;
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An event stream of so many pieces, with so many milliseconds between two.
+    /// An event stream of so many pieces, with so many milliseconds between two, and between the head and the first event.
     Stream { pieces: usize, pause: u64 },
     /// A short answer with a length.
     Short,
@@ -44,7 +44,10 @@ impl Asked {
     /// What this backend answers.
     pub(crate) fn expected(&self, backend: &str) -> Vec<u8> {
         match self.kind {
-            Kind::Stream { pieces, .. } => (0..pieces).flat_map(|i| piece(backend, &self.id, i)).collect(),
+            Kind::Stream { pieces, .. } => {
+                let pieces = (0..pieces).flat_map(|i| piece(backend, &self.id, i));
+                ROLE.iter().copied().chain(pieces).collect()
+            }
             Kind::Short => short(backend, &self.id),
             Kind::Large(size) => large(size).flatten().collect(),
         }
@@ -71,7 +74,22 @@ pub(crate) fn is_body(id: &str, sent: &[u8]) -> bool {
     sent.len() >= own && sent == body(id, sent.len() - own)
 }
 
-/// One event of a stream.
+/// The first event of a stream, which has no output: a chat's role.
+pub(crate) const ROLE: &[u8] =
+    b"data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+
+/// Whether the first output is in this much of a stream.
+pub(crate) fn has_output(stream: &[u8]) -> bool {
+    stream.strip_prefix(ROLE).is_some_and(|pieces| !pieces.is_empty())
+}
+
+/// The backend whose output is in this much of a stream.
+pub(crate) fn origin(stream: &[u8]) -> Option<&str> {
+    let piece = std::str::from_utf8(stream.strip_prefix(ROLE)?).ok()?;
+    Some(piece.strip_prefix("data: ")?.split_once(" says ")?.0)
+}
+
+/// One event of a stream that has output.
 pub(crate) fn piece(backend: &str, id: &str, number: usize) -> Vec<u8> {
     format!("data: {backend} says {number} to {id}\n\n").into_bytes()
 }

@@ -8,12 +8,12 @@ use crate::certs::{Authority, Files};
 use crate::scenario::{Play, Played, Scenario, scenario};
 use crate::script::{Fault, Step};
 use crate::stage::{Stage, setup};
-use crate::tally::BEGUN_THERE;
+use crate::tally::STARTED_THERE;
 
 pub(crate) fn all() -> Vec<Scenario> {
     vec![
         scenario("refused", "gpu1 refuses connections for a while", refused),
-        scenario("blackhole", "packets to gpu1 vanish: nobody answers a SYN", blackhole).may(&[BEGUN_THERE]),
+        scenario("blackhole", "packets to gpu1 vanish: nobody answers a SYN", blackhole).may(&[STARTED_THERE]),
         scenario("reset", "gpu1 accepts connections and resets them", |play| greeted(play, vec![Step::Reset])),
         scenario("closed", "gpu1 accepts connections and closes them", |play| greeted(play, vec![Step::Close])),
         scenario("half_open", "gpu1 accepts connections and reads nothing for 200 ms, then resets them", |play| {

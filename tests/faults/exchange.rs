@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::asked::Asked;
+use crate::asked::{Asked, Kind, has_output, origin};
 use crate::client::{Req, find, header_of};
 use crate::harness::PATIENCE;
 
@@ -23,8 +23,12 @@ pub(crate) enum Failure {
     Unanswered,
     /// The answer had another status than 200, and began so.
     Status(u16, String),
-    /// The answer began well and broke off: what came is right.
+    /// The answer started well and broke off after the first output: what came is right.
     Cut,
+    /// A stream broke off after its head, before its first output.
+    CutBeforeOutput,
+    /// A stream broke off after an error event, before its first output.
+    ErrorEvent(String),
     /// Bytes came that its backend has not sent.
     Wrong(String),
     /// Nothing happened for as long as anybody waits.
@@ -44,18 +48,37 @@ impl Done {
         Done { backend: None, affinity: None, failure: Some(failure) }
     }
 
-    /// An answer's head, and as much of its body as came.
+    /// An answer's head, and as much of its body as came. The head of a stream can name another backend than the one whose
+    /// events continue it.
     fn judge(asked: &Asked, status: u16, head: &dyn Fn(&str) -> Option<String>, body: &[u8], whole: bool) -> Done {
-        let (backend, affinity) = (head("X-Ingle-Backend"), head("X-Ingle-Affinity"));
+        let (named, affinity) = (head("X-Ingle-Backend"), head("X-Ingle-Affinity"));
+        let streams = matches!(asked.kind, Kind::Stream { .. });
+        let body = if streams { without_comments(body) } else { body };
+        let backend = origin(body).filter(|_| streams).map(str::to_owned).or(named);
         let expected = backend.as_deref().map(|name| asked.expected(name)).unwrap_or_default();
         let failure = match (status, whole) {
             (200, true) if body == expected => None,
-            (200, false) if expected.starts_with(body) => Some(Failure::Cut),
+            (200, false) if expected.starts_with(body) => match streams && !has_output(body) {
+                true => Some(Failure::CutBeforeOutput),
+                false => Some(Failure::Cut),
+            },
+            (200, false) if streams && body.starts_with(b"data: {\"error\":") && body.ends_with(b"}\n\n") => {
+                Some(Failure::ErrorEvent(String::from_utf8_lossy(body).into_owned()))
+            }
             (200, _) => Some(Failure::Wrong(wrong(body, &expected))),
             _ => Some(Failure::Status(status, String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned())),
         };
         Done { backend, affinity, failure }
     }
+}
+
+/// The rest of a stream after the whole comments at its start.
+fn without_comments(mut stream: &[u8]) -> &[u8] {
+    while stream.starts_with(b":") {
+        let Some(end) = find(stream, b"\n\n") else { break };
+        stream = &stream[end + 2..];
+    }
+    stream
 }
 
 /// From the first byte that is wrong.

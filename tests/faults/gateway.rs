@@ -18,7 +18,7 @@ use crate::traffic::Seen;
 /// There is no process that could answer.
 const NO_GATEWAY: May =
     May::new("what runs when the process is killed, and what comes until it is there again", |_, failure| {
-        matches!(failure, Failure::Refused | Failure::Unanswered | Failure::Cut)
+        matches!(failure, Failure::Refused | Failure::Unanswered | Failure::Cut | Failure::CutBeforeOutput)
     });
 
 pub(crate) fn all() -> Vec<Scenario> {

@@ -9,22 +9,23 @@ use crate::exchange::Failure;
 use crate::scenario::{Play, Played, Scenario, scenario};
 use crate::script::{Fault, Probes, Step};
 use crate::stage::Stage;
-use crate::tally::{BEGUN, BEGUN_THERE, May};
+use crate::tally::{May, STARTED, STARTED_THERE};
 
-/// What the gateway itself says when there is nobody.
-const NOBODY: May =
-    May::new("502 and 503 while nobody is there", |_, failure| matches!(failure, Failure::Status(502 | 503, _)));
+/// The gateway's own answer without a backend.
+pub(crate) const NO_BACKEND: May =
+    May::new("502 and 503 while no backend is there", |_, failure| matches!(failure, Failure::Status(502 | 503, _)));
 
 pub(crate) fn all() -> Vec<Scenario> {
     vec![
-        scenario("restart", "gpu1 dies in the middle of everything and comes back cold", restart).may(&[BEGUN_THERE]),
+        scenario("restart", "gpu1 dies in the middle of everything and comes back cold", restart).may(&[STARTED_THERE]),
         scenario("freeze", "gpu1 accepts everything and says nothing, probes included", freeze),
         scenario("vanish", "gpu1 loses its network in the middle of everything: no FIN, no reset", vanish)
-            .may(&[BEGUN_THERE]),
-        scenario("all", "all backends die and come back", all_die).may(&[BEGUN, NOBODY]),
-        scenario("flap_50ms", "gpu1 dies and comes back every 50 ms", |play| flap(play, 50, 20)).may(&[BEGUN_THERE]),
-        scenario("flap_300ms", "gpu1 dies and comes back every 300 ms", |play| flap(play, 300, 6)).may(&[BEGUN_THERE]),
-        scenario("flap_1s", "gpu1 dies and comes back every second", |play| flap(play, 1000, 2)).may(&[BEGUN_THERE]),
+            .may(&[STARTED_THERE]),
+        scenario("all", "all backends die and come back", all_die).may(&[STARTED, NO_BACKEND]),
+        scenario("flap_50ms", "gpu1 dies and comes back every 50 ms", |play| flap(play, 50, 20)).may(&[STARTED_THERE]),
+        scenario("flap_300ms", "gpu1 dies and comes back every 300 ms", |play| flap(play, 300, 6))
+            .may(&[STARTED_THERE]),
+        scenario("flap_1s", "gpu1 dies and comes back every second", |play| flap(play, 1000, 2)).may(&[STARTED_THERE]),
     ]
 }
 

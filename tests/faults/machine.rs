@@ -15,7 +15,7 @@ use crate::harness::{PATIENCE, Setup, file};
 use crate::process::{BINARY, Process};
 use crate::scenario::{Play, Played, Scenario, scenario};
 use crate::stage::{Stage, setup};
-use crate::tally::{BEGUN_THERE, May};
+use crate::tally::{May, STARTED_THERE};
 
 /// There is no descriptor for it, or no memory.
 const NO_ROOM: May = May::new("what is new while there is no room: 503, or not accepted", |_, failure| {
@@ -37,7 +37,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             "the wall clock leaps an hour forth, two back, and a day forth, while gpu1 dies and comes back",
             clock,
         )
-        .may(&[BEGUN_THERE]),
+        .may(&[STARTED_THERE]),
     ]
 }
 

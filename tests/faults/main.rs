@@ -44,6 +44,7 @@ mod lives;
 mod machine;
 mod names;
 mod pooled;
+mod prefill;
 mod requests;
 mod sessions;
 mod statuses;
@@ -101,6 +102,7 @@ pub(crate) struct Row {
 const GROUPS: &[Group] = &[
     Group { name: "connecting", title: "Connecting to a backend", all: connecting::all },
     Group { name: "heads", title: "Heads of a backend's answers", all: heads::all },
+    Group { name: "prefill", title: "Between the head of a stream and its first token", all: prefill::all },
     Group { name: "bodies", title: "Bodies of a backend's answers", all: bodies::all },
     Group { name: "http2", title: "HTTP/2 frames from clients", all: http2::all },
     Group { name: "pooled", title: "Connections that are kept", all: pooled::all },

@@ -10,16 +10,16 @@ use crate::harness::file;
 use crate::process::{BINARY, Process};
 use crate::scenario::{Play, Played, Scenario, not_applicable, scenario};
 use crate::stage::{Stage, setup};
-use crate::tally::BEGUN_THERE;
+use crate::tally::STARTED_THERE;
 
 pub(crate) fn all() -> Vec<Scenario> {
     vec![
         scenario("gone", "gpu1's name can't be resolved any more while gpu1 is well", gone),
         scenario("nxdomain", "gpu1 dies, and by then its name can't be resolved; later both are there again", nxdomain)
-            .may(&[BEGUN_THERE]),
-        scenario("moved", "gpu1 dies and comes back at another address", moved).may(&[BEGUN_THERE]),
+            .may(&[STARTED_THERE]),
+        scenario("moved", "gpu1 dies and comes back at another address", moved).may(&[STARTED_THERE]),
         scenario("shrinks", "gpu1's name has two addresses; the one in use dies and leaves the set", shrinks)
-            .may(&[BEGUN_THERE]),
+            .may(&[STARTED_THERE]),
         not_applicable(
             "empty",
             "DNS answers with an empty set",

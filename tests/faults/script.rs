@@ -17,7 +17,7 @@ pub(crate) enum Step {
     AnswerAnd(Vec<u8>),
     /// Sends its right answer one byte at a time, each in a packet of its own.
     DripAnswer,
-    /// Sends the head of its right answer, and this many pieces of a stream.
+    /// Sends the head of its right answer, and this many events of a stream; the first one has no output.
     Begin(usize),
     /// Does nothing for a while.
     Wait(Duration),

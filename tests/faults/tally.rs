@@ -35,12 +35,15 @@ impl May {
     }
 }
 
-/// An answer that had begun on gpu1 broke off.
-pub(crate) const BEGUN_THERE: May =
-    May::new("answers that gpu1 had begun", |seen, failure| *failure == Failure::Cut && on(seen, "gpu1"));
+/// A stream of gpu1 broke off.
+pub(crate) const STARTED_THERE: May =
+    May::new("streams whose first output had reached the client, from gpu1", |seen, failure| {
+        *failure == Failure::Cut && on(seen, "gpu1")
+    });
 
-/// An answer that had begun anywhere broke off.
-pub(crate) const BEGUN: May = May::new("answers that had begun", |_, failure| *failure == Failure::Cut);
+/// A stream of any backend broke off.
+pub(crate) const STARTED: May =
+    May::new("streams whose first output had reached the client", |_, failure| *failure == Failure::Cut);
 
 pub(crate) fn on(seen: &Seen, backend: &str) -> bool {
     seen.done.backend.as_deref() == Some(backend)
