@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::harness::backends::Backend;
+use super::harness::backends::{Backend, Pace};
 use super::harness::gateway::Gateway;
 use super::harness::process::{cpu, holds};
 use super::shapes::{self, Shape};
@@ -28,7 +28,7 @@ pub(crate) struct Cost {
 
 /// The two ordinary ones first.
 pub(crate) async fn all(copies: usize, rounds: usize) -> Result<Vec<Cost>, String> {
-    let backend = Backend::start("a", "llama_server", "50")?;
+    let backend = Backend::start("a", "llama_server", Pace { prefill: "2000000", decode: "50", pings: "0s" })?;
     let mut costs = Vec::new();
     for shape in [shapes::ordinary(), shapes::waiting()].into_iter().chain(shapes::hostile()) {
         let cost = of(&shape, &backend, copies, rounds).await?;

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::harness::asks::Book;
-use super::harness::backends::Backend;
+use super::harness::backends::{Backend, Pace};
 use super::harness::gateway::Gateway;
 use super::harness::http1::{self, Connection};
 use super::harness::process::{Holds, connections, holds};
@@ -134,5 +134,5 @@ fn config(backends: &[Backend]) -> String {
 
 /// Tokens per second of a stream, and its length: a stream takes a hundred seconds, so that the first one still goes on
 /// when all are open.
-const PACE: &str = "4";
+const PACE: Pace = Pace { prefill: "2000000", decode: "4", pings: "0s" };
 const TOKENS: usize = 400;

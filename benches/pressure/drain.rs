@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::harness::asks::Book;
-use super::harness::backends::Backend;
+use super::harness::backends::{Backend, Pace};
 use super::harness::gateway::Gateway;
 use super::harness::http1::{self, Broken, Connection};
 use super::harness::process::alive;
@@ -24,7 +24,7 @@ pub(crate) struct Drained {
 
 /// Streams of five seconds; the signal comes when all have begun.
 pub(crate) async fn run(streams: usize) -> Result<Drained, String> {
-    let backend = Backend::start("a", "vllm", "50")?;
+    let backend = Backend::start("a", "vllm", Pace { prefill: "2000000", decode: "50", pings: "0s" })?;
     let yaml = format!(
         "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\npools:\n- name: main\n  \
          backends: [{{ name: a, url: 'http://{}', server: vllm }}]\n",

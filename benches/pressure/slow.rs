@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::harness::asks::Book;
-use super::harness::backends::Backend;
+use super::harness::backends::{Backend, Pace};
 use super::harness::gateway::Gateway;
 use super::harness::http1::{self, Connection};
 use super::harness::process::connections;
@@ -38,7 +38,7 @@ pub(crate) struct Slow {
 }
 
 pub(crate) async fn run(rounds: usize, seconds: u64) -> Result<Slow, String> {
-    let backend = Backend::start("a", "llama_server", "50")?;
+    let backend = Backend::start("a", "llama_server", Pace { prefill: "2000000", decode: "50", pings: "0s" })?;
     let yaml = format!(
         "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\npools:\n- name: main\n  \
          backends: [{{ name: a, url: 'http://{}' }}]\n",

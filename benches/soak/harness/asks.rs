@@ -42,6 +42,11 @@ impl Book {
         };
         self.prompts[first + rng.usize(..count)].ask(stream, tokens.min(MOST_TOKENS))
     }
+
+    /// A stream with a prompt that no backend has in its cache.
+    pub(crate) fn new_prompt(&self, rng: &mut Rng, bytes: usize, tokens: usize) -> Ask {
+        Prompt::new(letters(rng, bytes)).ask(true, tokens)
+    }
 }
 
 impl Prompt {
@@ -83,6 +88,8 @@ impl Ask {
     fn verify_stream(&self, body: &[u8]) -> Result<(), String> {
         let text = str::from_utf8(body).map_err(|error| error.to_string())?;
         let text = text.strip_suffix("data: [DONE]\n\n").ok_or("no [DONE] at the end")?;
+        // Comments come before the first token only.
+        let text = text.trim_start_matches(":\n\n");
         let events = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").ok_or("no event"));
         let events: Vec<&str> = events.collect::<Result<_, _>>()?;
         let (first, rest) = events.split_first().ok_or("no events")?;
@@ -170,6 +177,7 @@ mod tests {
         let ask = Book::new(&mut rng).ask(&mut rng, true, 9);
         let right = answer(&ask).into_bytes();
         assert_eq!(ask.verify(&right), Ok(()));
+        assert_eq!(ask.verify(&[b":\n\n:\n\n", &right[..]].concat()), Ok(()));
         let ends: Vec<usize> = memchr::memmem::find_iter(&right, "\n\n").map(|at| at + 2).collect();
         let tokens = ends[0]..ends[9];
         for at in 0..right.len() {

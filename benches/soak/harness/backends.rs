@@ -13,17 +13,27 @@ pub(crate) struct Backend {
     pub(crate) name: &'static str,
     pub(crate) server: &'static str,
     pub(crate) address: SocketAddr,
-    /// Tokens per second of each stream.
-    pace: &'static str,
+    pace: Pace,
     child: Mutex<Child>,
     /// When it was killed, lately.
     killed: Mutex<Vec<Instant>>,
 }
 
+/// How fast a backend is.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Prompt tokens per second.
+    pub(crate) prefill: &'static str,
+    /// Tokens per second of each stream.
+    pub(crate) decode: &'static str,
+    /// From one comment to the next while a stream has no token.
+    pub(crate) pings: &'static str,
+}
+
 impl Backend {
-    pub(crate) fn start(name: &'static str, server: &'static str, pace: &'static str) -> Result<Backend, String> {
+    pub(crate) fn start(name: &'static str, server: &'static str, pace: Pace) -> Result<Backend, String> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, address) = spawn([name, server, pace], any, "0s")?;
+        let (child, address) = spawn([name, server], pace, any, "0s")?;
         Ok(Backend { name, server, address, pace, child: Mutex::new(child), killed: Mutex::default() })
     }
 
@@ -42,7 +52,7 @@ impl Backend {
 
     /// Starts it again at its address, cold.
     pub(crate) fn start_again(&self, loading: &str) -> Result<(), String> {
-        let (child, _) = spawn([self.name, self.server, self.pace], self.address, loading)?;
+        let (child, _) = spawn([self.name, self.server], self.pace, self.address, loading)?;
         *self.child.lock() = child;
         Ok(())
     }
@@ -85,10 +95,16 @@ impl Drop for Backend {
 }
 
 /// Starts one and waits until it says where it listens.
-fn spawn([name, server, pace]: [&str; 3], address: SocketAddr, loading: &str) -> Result<(Child, SocketAddr), String> {
+fn spawn(
+    [name, server]: [&str; 2],
+    pace: Pace,
+    address: SocketAddr,
+    loading: &str,
+) -> Result<(Child, SocketAddr), String> {
     let mut command = Command::new(BINARY);
     command.args(["sim", "--name", name, "--server", server, "--loading", loading, "--listen", &address.to_string()]);
-    command.args(["--slots", "4096", "--prefill-rate", "2000000", "--decode-rate", pace, "--prompt-tokens-details"]);
+    command.args(["--slots", "4096", "--prefill-rate", pace.prefill, "--decode-rate", pace.decode]);
+    command.args(["--ping-interval", pace.pings, "--prompt-tokens-details"]);
     let failed = |error: std::io::Error| format!("ingle sim: {error}");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut line = String::new();

@@ -29,7 +29,7 @@ pub(crate) async fn short(world: Arc<World>, client: usize, every: Duration) {
         };
         let answer = match &mut came {
             Ok(connection) => connection.exchange(&request).await,
-            Err(broken) => Err(http1::Broken { begun_on: None, what: std::mem::take(&mut broken.what) }),
+            Err(broken) => Err(http1::Broken::early(std::mem::take(&mut broken.what))),
         };
         world.tally.lock().latency.note(begun.elapsed());
         // Now and then it goes on with another connection.
@@ -37,7 +37,9 @@ pub(crate) async fn short(world: Arc<World>, client: usize, every: Duration) {
         connection = came.ok().filter(|_| keeps);
         match stranger {
             true => world.note_stranger(answer),
-            false => world.note(if keyless { Kind::Keyless } else { Kind::Short }, &ask, begun, answer),
+            false => {
+                world.note(if keyless { Kind::Keyless } else { Kind::Short }, session.as_deref(), &ask, begun, answer)
+            }
         }
     }
 }
@@ -78,7 +80,7 @@ pub(crate) async fn stream(world: Arc<World>, client: usize) {
         };
         connection = kept.filter(|_| rng.bool());
         let failed = answer.is_err();
-        world.note(Kind::Stream, &ask, begun, answer);
+        world.note(Kind::Stream, Some(&session), &ask, begun, answer);
         if failed {
             pause().await;
         }
@@ -120,7 +122,7 @@ async fn exchange_http2(
             world.tally.lock().latency.note(begun.elapsed());
         }
         let answered = answer.is_ok();
-        world.note(kind, ask, begun, answer);
+        world.note(kind, session, ask, begun, answer);
         return answered;
     }
     world.tally.lock().fail(format!("{kind:?}: not taken {TRIES} times in a row"));

@@ -27,8 +27,9 @@ pub(crate) struct Answer {
 /// There is no whole answer.
 #[derive(Debug)]
 pub(crate) struct Broken {
-    /// The backend whose answer had begun.
-    pub(crate) begun_on: Option<String>,
+    /// The backend whose output had reached the client: an event of a stream with a token in it, or the head of an answer
+    /// that is no stream.
+    pub(crate) started_on: Option<String>,
     pub(crate) what: String,
 }
 
@@ -36,6 +37,7 @@ pub(crate) struct Broken {
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) backend: Option<String>,
+    streams: bool,
     close: bool,
     length: Length,
 }
@@ -95,11 +97,15 @@ impl Connection {
 
     /// Reads the body that belongs to a head.
     pub(crate) async fn body(&mut self, head: &Head) -> Result<Bytes, Broken> {
+        let mut body = BytesMut::new();
         let read = match head.length {
-            Length::Of(length) => self.declared(length).await,
-            Length::Chunked => self.chunks().await,
+            Length::Of(length) => self.declared(length).await.map(|declared| body.extend_from_slice(&declared)),
+            Length::Chunked => self.chunks(&mut body).await,
         };
-        read.map_err(|what| Broken { begun_on: head.backend.clone(), what: format!("in the answer: {what}") })
+        match read {
+            Ok(()) => Ok(body.freeze()),
+            Err(what) => Err(head.broken(&body, what)),
+        }
     }
 
     /// Reads the next of a chunked body; `None` is its end.
@@ -126,12 +132,11 @@ impl Connection {
         Ok(self.buffer.copy_to_bytes(length))
     }
 
-    async fn chunks(&mut self) -> Result<Bytes, String> {
-        let mut body = BytesMut::new();
+    async fn chunks(&mut self, body: &mut BytesMut) -> Result<(), String> {
         while let Some(chunk) = self.chunk().await? {
             body.extend_from_slice(&chunk);
         }
-        Ok(body.freeze())
+        Ok(())
     }
 
     async fn more(&mut self) -> Result<(), String> {
@@ -148,25 +153,48 @@ impl Head {
     fn parse(text: &str) -> Option<Head> {
         let mut lines = text.lines();
         let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-        let mut head = Head { status, backend: None, close: false, length: Length::Of(0) };
+        let mut head = Head { status, backend: None, streams: false, close: false, length: Length::Of(0) };
         for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => head.length = Length::Of(value.parse().ok()?),
                 "transfer-encoding" => head.length = Length::Chunked,
                 "connection" => head.close = value.eq_ignore_ascii_case("close"),
+                "content-type" => head.streams = value.starts_with(STREAM_TYPE),
                 "x-ingle-backend" => head.backend = Some(value.to_owned()),
                 _ => {}
             }
         }
         Some(head)
     }
+
+    /// An answer with this head that broke after this much of its body.
+    pub(crate) fn broken(&self, body: &[u8], what: String) -> Broken {
+        Broken::after_head(self.backend.clone(), self.streams, body, what)
+    }
 }
 
 impl Broken {
     /// Nothing of an answer was there.
     pub(crate) fn early(what: String) -> Broken {
-        Broken { begun_on: None, what }
+        Broken { started_on: None, what }
     }
+
+    /// There was a head, and this much of a body.
+    pub(crate) fn after_head(backend: Option<String>, streams: bool, body: &[u8], what: String) -> Broken {
+        // The head can name another backend than the one whose events continue the stream.
+        let started_on = if streams { serving(body) } else { backend };
+        Broken { started_on, what: format!("after {} bytes of the answer: {what}", body.len()) }
+    }
+}
+
+/// The backend of a stream, from the id in its events, if a token is in this much of it: the first chunk of a chat has a
+/// role only.
+fn serving(body: &[u8]) -> Option<String> {
+    let has_token = |at: usize| body.get(at + CONTENT.len()).is_some_and(|next| *next != b'"');
+    memmem::find_iter(body, CONTENT).find(|at| has_token(*at))?;
+    let id = &body[memmem::find(body, ID)? + ID.len()..];
+    let name = id.split(|byte| *byte == b'-').next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// A POST of a completion; in chunks if its length shall not be declared.
@@ -193,5 +221,31 @@ pub(crate) fn post(session: Option<&str>, key: Option<&str>, body: &[u8], chunke
     request
 }
 
+pub(crate) const STREAM_TYPE: &str = "text/event-stream";
+const ID: &[u8] = b"\"id\":\"chatcmpl-";
+const CONTENT: &[u8] = b"\"content\":\"";
 /// Longer than any answer takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+#[allow(dead_code, unused_imports, reason = "for `tests/soak.rs`: a bench has no tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_starts_with_its_first_token() {
+        let role = r#"data: {"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
+        let token = r#"data: {"id":"chatcmpl-b-7","choices":[{"delta":{"content":"abcd"}}]}"#;
+        for (body, streams, expected) in [
+            ("", true, None),
+            (": ping\n\n", true, None),
+            (role, true, None),
+            (&token[..token.len() - 9], true, None),
+            (token, true, Some("b")),
+            ("", false, Some("a")),
+        ] {
+            let broken = Broken::after_head(Some("a".to_owned()), streams, body.as_bytes(), String::new());
+            assert_eq!(broken.started_on.as_deref(), expected, "{body}");
+        }
+    }
+}

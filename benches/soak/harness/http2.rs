@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use h2::client::SendRequest;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::http1::{Answer, Broken, PATIENCE};
+use super::http1::{Answer, Broken, PATIENCE, STREAM_TYPE};
 
 /// A connection that several clients share; there is another one when this one takes no more requests.
 pub(crate) struct Shared {
@@ -95,17 +95,22 @@ impl Connection {
 
     async fn exchange(&self, session: Option<&str>, body: &Bytes) -> Result<Answer, Failure> {
         let (parts, mut stream) = self.begin(session, body).await?.into_parts();
-        let backend = parts.headers.get("x-ingle-backend").and_then(|name| Some(name.to_str().ok()?.to_owned()));
-        let broken = |error: h2::Error| {
-            Failure::Broken(Broken { begun_on: backend.clone(), what: format!("in the answer: {error}") })
-        };
         let mut bytes = BytesMut::new();
-        while let Some(piece) = stream.data().await {
-            let piece = piece.map_err(broken)?;
-            stream.flow_control().release_capacity(piece.len()).map_err(broken)?;
-            bytes.extend_from_slice(&piece);
+        let read = async {
+            while let Some(piece) = stream.data().await {
+                let piece = piece?;
+                stream.flow_control().release_capacity(piece.len())?;
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(())
+        };
+        match read.await {
+            Ok(()) => {
+                let (status, backend) = (parts.status.as_u16(), header(&parts.headers, "x-ingle-backend"));
+                Ok(Answer { status, backend, close: false, body: bytes.freeze() })
+            }
+            Err(error) => Err(Failure::Broken(broken(&parts.headers, &bytes, &error))),
         }
-        Ok(Answer { status: parts.status.as_u16(), backend, close: false, body: bytes.freeze() })
     }
 
     /// Sends a request and waits for the answer's head. The stream is reset when what is returned drops.
@@ -138,6 +143,16 @@ impl Connection {
             not_taken(&error).unwrap_or_else(|| Failure::Broken(Broken::early(format!("before the answer: {error}"))))
         })
     }
+}
+
+/// An answer with these headers that broke after this much of its body.
+pub(crate) fn broken(headers: &HeaderMap, body: &[u8], error: &h2::Error) -> Broken {
+    let streams = header(headers, "content-type").is_some_and(|value| value.starts_with(STREAM_TYPE));
+    Broken::after_head(header(headers, "x-ingle-backend"), streams, body, error.to_string())
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
 /// RFC 9113, 6.8 and 8.7: a stream above the last one of a GOAWAY, or one that is refused, was not processed.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::http1::{self, Broken, Connection};
-use super::http2::{Failure, Shared};
+use super::http2::{self, Failure, Shared};
 use super::tally::Kind;
 use super::world::World;
 
@@ -99,9 +99,10 @@ async fn leave_http1(world: &World, stage: Stage, request: &[u8], reset: bool) -
             return Err(Broken::early(format!("{} from {:?}", head.status, head.backend)));
         }
         let chunks = if let Stage::InStream = stage { 20 } else { 0 };
+        let mut body = Vec::new();
         for _ in 0..chunks {
-            let begun_on = || head.backend.clone();
-            connection.chunk().await.map_err(|what| Broken { begun_on: begun_on(), what })?;
+            let chunk = connection.chunk().await.map_err(|what| head.broken(&body, what))?;
+            body.extend_from_slice(&chunk.unwrap_or_default());
         }
     }
     if reset {
@@ -121,16 +122,14 @@ async fn leave_http2(shared: &Shared, stage: Stage, session: &str, body: &bytes:
         },
         _ => match begin.await {
             Ok(response) => {
-                let backend = response.headers().get("x-ingle-backend");
-                let begun_on = backend.and_then(|name| Some(name.to_str().ok()?.to_owned()));
-                let mut stream = response.into_body();
+                let (parts, mut stream) = response.into_parts();
                 let first = stream.data().await.transpose();
                 // Not before the connection's end in the one case, so that its streams end with it.
                 if let Stage::Http2Connection = stage {
                     shared.give_up(&connection).await;
                     drop(connection);
                 }
-                first.map(drop).map_err(|error| Failure::Broken(Broken { begun_on, what: error.to_string() }))
+                first.map(drop).map_err(|error| Failure::Broken(http2::broken(&parts.headers, b"", &error)))
             }
             Err(failure) => Err(failure),
         },

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `options`, `phases` | how much, and when what happens |
 //! | `world`, `asks`, `tally` | what is asked, what must be answered, what came of it |
-//! | `clients`, `leavers`, `http1`, `http2` | who asks, and how |
+//! | `clients`, `leavers`, `prefills`, `http1`, `http2` | the clients and their protocols |
 //! | `operator`, `config`, `keys` | reloads, upgrades, kills, restarts |
 //! | `gateway`, `backends`, `process`, `log` | the processes, and what they hold and say |
 //! | `samples`, `rest`, `verdict` | the series, what is left at the end, whether it grows |
@@ -25,6 +25,7 @@ pub(crate) mod log;
 mod operator;
 pub(crate) mod options;
 mod phases;
+mod prefills;
 pub(crate) mod process;
 pub(crate) mod report;
 mod rest;
@@ -38,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use backends::Backend;
+use backends::{Backend, Pace};
 use gateway::Gateway;
 use http2::Shared;
 use keys::Keys;
@@ -130,8 +131,8 @@ fn begin(world: &Arc<World>, clients: &mut JoinSet<()>, options: &Options) {
 /// Names, and which server each imitates.
 const BACKENDS: [(&str, &str); 5] =
     [("a", "llama_server"), ("b", "vllm"), ("c", "llama_server"), ("d", "vllm"), ("e", "llama_server")];
-/// Tokens per second of each stream.
-const PACE: &str = "50";
+/// Prompts are cached, except after a kill and in `prefills`.
+const PACE: Pace = Pace { prefill: "100000", decode: "50", pings: "100ms" };
 /// Clients of each kind.
 const SHORT: usize = 48;
 const HTTP2_SHORT: usize = 24;

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::config;
 use super::gateway::Gateway;
+use super::prefills::Prefills;
 use super::world::World;
 
 /// Does things to the gateway and its backends, one after the other.
@@ -53,6 +54,7 @@ impl Operator {
         match what {
             UPGRADE => self.gateway.upgrade().await,
             KILL => self.kill(rng).await,
+            KILL_IN_PREFILL | FREEZE_IN_PREFILL => self.fails_in_prefill(what, rng).await,
             RESTART => self.restart(rng).await,
             FREEZE => self.freeze(rng).await,
             _ => self.reload(rng).await,
@@ -67,14 +69,37 @@ impl Operator {
 
     /// SIGKILL, and after a while it is there again, cold; sometimes a config comes meanwhile.
     async fn kill(&self, rng: &mut Rng) -> Result<(), String> {
-        let victim = rng.usize(..self.world.backends.len());
-        let backend = &self.world.backends[victim];
+        let victim = self.world.backends[rng.usize(..self.world.backends.len())].name;
+        self.kill_one(victim, rng).await
+    }
+
+    async fn kill_one(&self, victim: &str, rng: &mut Rng) -> Result<(), String> {
+        let backend = self.world.backend(victim)?;
         backend.kill()?;
         tokio::time::sleep(Duration::from_millis(rng.u64(200..3_000))).await;
         let meanwhile = if rng.bool() { self.reload(rng).await } else { Ok(()) };
         backend.start_again(if rng.bool() { "0s" } else { "1s" })?;
         meanwhile?;
         self.until_healthy(backend.name).await
+    }
+
+    /// A kill or a freeze while the backend computes prompts: their streams have a head at most.
+    async fn fails_in_prefill(&self, what: &str, rng: &mut Rng) -> Result<(), String> {
+        let victim = self.world.backends[rng.usize(..self.world.backends.len())].name;
+        let before = self.repeated().await?;
+        let prefills = Prefills::start(&self.world, victim, rng).await;
+        let done =
+            if what == KILL_IN_PREFILL { self.kill_one(victim, rng).await } else { self.freeze_one(victim, rng).await };
+        prefills.end(&self.world).await;
+        self.world.tally.lock().repeated += self.repeated().await?.saturating_sub(before);
+        done
+    }
+
+    /// Attempts that the gateway repeated so far.
+    async fn repeated(&self) -> Result<u64, String> {
+        let metrics = self.gateway.get("/metrics").await?;
+        let series = metrics.lines().filter(|line| line.starts_with("ingle_retries_total{"));
+        Ok(series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum())
     }
 
     /// As one should: drain, restart, undrain. Nobody notices.
@@ -99,7 +124,12 @@ impl Operator {
 
     /// It stands still for longer than probes need to see it.
     async fn freeze(&self, rng: &mut Rng) -> Result<(), String> {
-        let backend = &self.world.backends[rng.usize(..self.world.backends.len())];
+        let victim = self.world.backends[rng.usize(..self.world.backends.len())].name;
+        self.freeze_one(victim, rng).await
+    }
+
+    async fn freeze_one(&self, victim: &str, rng: &mut Rng) -> Result<(), String> {
+        let backend = self.world.backend(victim)?;
         backend.freeze()?;
         tokio::time::sleep(Duration::from_millis(rng.u64(500..4_000))).await;
         backend.thaw()?;
@@ -122,7 +152,10 @@ const RELOAD: &str = "reload";
 const KILL: &str = "kill -9 of a backend";
 const RESTART: &str = "restart of a drained backend";
 const FREEZE: &str = "freeze of a backend";
+const KILL_IN_PREFILL: &str = "kill -9 of a backend in prefill";
+const FREEZE_IN_PREFILL: &str = "freeze of a backend in prefill";
 /// Any of these takes less, as a rule.
 const LONGEST: Duration = Duration::from_secs(8);
 /// By how often.
-const THINGS: [&str; 7] = [RELOAD, KILL, RELOAD, KILL, RESTART, RELOAD, FREEZE];
+const THINGS: [&str; 9] =
+    [RELOAD, KILL, RELOAD, KILL_IN_PREFILL, RESTART, RELOAD, FREEZE, KILL_IN_PREFILL, FREEZE_IN_PREFILL];

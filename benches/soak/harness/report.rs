@@ -41,6 +41,9 @@ impl Report {
         if pids.len() > 1 || pids.contains(&None) {
             wrong.push("the measured process ended".to_owned());
         }
+        if self.done.keys().any(|what| what.ends_with("in prefill")) && self.tally.repeated == 0 {
+            wrong.push("no kill or freeze met a prefill".to_owned());
+        }
         if self.long_enough() {
             wrong.extend(BOUNDS.iter().filter_map(|(name, figure, limit)| {
                 let line = self.series.line(figure)?;
@@ -98,6 +101,7 @@ impl Report {
         let left = tally.left.iter().map(|(when, count)| (format!("left: {when}"), *count));
         let explained = tally.explained.iter().map(|(why, count)| (format!("cut, explained: {why}"), *count));
         let others = [
+            ("attempts that the gateway repeated meanwhile".to_owned(), tally.repeated),
             ("sent again: HTTP/2, not begun on a connection that takes no more".to_owned(), tally.not_taken),
             ("failed, unexplained".to_owned(), tally.failed),
         ];

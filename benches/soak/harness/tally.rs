@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Stream,
     Http2Short,
     Http2Stream,
+    /// Streams whose backend is killed or frozen while it computes their prompts.
+    Prefill,
     /// With a key that nobody has, and told so.
     Stranger,
     /// A client that leaves.
@@ -20,8 +22,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 7] =
-        [Kind::Short, Kind::Keyless, Kind::Stream, Kind::Http2Short, Kind::Http2Stream, Kind::Stranger, Kind::Leaver];
+    pub(crate) const ALL: [Kind; 8] = [
+        Kind::Short,
+        Kind::Keyless,
+        Kind::Stream,
+        Kind::Http2Short,
+        Kind::Http2Stream,
+        Kind::Prefill,
+        Kind::Stranger,
+        Kind::Leaver,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -30,6 +40,7 @@ impl Kind {
             Kind::Stream => "streams",
             Kind::Http2Short => "short, over HTTP/2",
             Kind::Http2Stream => "streams, over HTTP/2",
+            Kind::Prefill => "streams sent to a backend before it was killed or frozen in prefill",
             Kind::Stranger => "with a wrong key, told 401",
             Kind::Leaver => "clients that leave",
         }
@@ -47,6 +58,8 @@ pub(crate) struct Tally {
     pub(crate) explained: BTreeMap<String, u64>,
     /// Sent again over another HTTP/2 connection, because the gateway said that it had not begun with it.
     pub(crate) not_taken: u64,
+    /// Attempts that the gateway repeated while a backend was killed or frozen in prefill.
+    pub(crate) repeated: u64,
     pub(crate) bytes: u64,
     pub(crate) failed: u64,
     /// The first ones of them, in words.

@@ -1,5 +1,6 @@
 //! What all parts of a soak share.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -20,6 +21,8 @@ pub(crate) struct World {
     pub(crate) keys: Keys,
     pub(crate) book: Book,
     pub(crate) tally: Mutex<Tally>,
+    /// The backend that served each session last, of those that come again.
+    places: Mutex<HashMap<String, String>>,
     over: AtomicBool,
     once: AtomicU64,
     seed: u64,
@@ -29,7 +32,11 @@ impl World {
     pub(crate) fn new(address: SocketAddr, backends: Vec<Backend>, keys: Keys, seed: u64) -> World {
         let book = Book::new(&mut Rng::with_seed(seed));
         let (over, once) = (AtomicBool::new(false), AtomicU64::new(0));
-        World { address, backends, keys, book, tally: Mutex::default(), over, once, seed }
+        World { address, backends, keys, book, tally: Mutex::default(), places: Mutex::default(), over, once, seed }
+    }
+
+    pub(crate) fn backend(&self, name: &str) -> Result<&Backend, String> {
+        self.backends.iter().find(|backend| backend.name == name).ok_or_else(|| format!("there is no {name}"))
     }
 
     /// Random numbers of one client.
@@ -66,11 +73,30 @@ impl World {
         if rng.u8(..4) == 0 {
             return format!("once-{}", self.once.fetch_add(1, Ordering::Relaxed));
         }
-        format!("session-{}", rng.usize(..SESSIONS))
+        format!("{AGAIN}{}", rng.usize(..SESSIONS))
     }
 
-    /// What became of a request that was sent at `begun`.
-    pub(crate) fn note(&self, kind: Kind, ask: &Ask, begun: Instant, came: Result<Answer, Broken>) {
+    /// Some sessions that this backend served last.
+    pub(crate) fn sessions_at(&self, backend: &str, most: usize) -> Vec<String> {
+        let places = self.places.lock();
+        let there = places.iter().filter(|(_, place)| *place == backend);
+        there.map(|(session, _)| session.clone()).take(most).collect()
+    }
+
+    /// Takes the outcome of a request that was sent at `begun`.
+    pub(crate) fn note(
+        &self,
+        kind: Kind,
+        session: Option<&str>,
+        ask: &Ask,
+        begun: Instant,
+        came: Result<Answer, Broken>,
+    ) {
+        if let (Some(session), Ok(Answer { status: 200, backend: Some(backend), .. })) = (session, &came)
+            && session.starts_with(AGAIN)
+        {
+            self.places.lock().insert(session.to_owned(), backend.clone());
+        }
         let mut tally = self.tally.lock();
         match came {
             Ok(answer) if answer.status == 200 => match ask.verify(&answer.body) {
@@ -91,15 +117,16 @@ impl World {
         }
     }
 
-    /// The one thing that explains an answer without an end: it had begun, and its backend was killed since.
+    /// The one thing that explains an answer without an end: its output had reached the client, and its backend was killed.
     pub(crate) fn explains(&self, broken: &Broken, begun: Instant) -> Option<String> {
-        let name = broken.begun_on.as_deref()?;
-        let backend = self.backends.iter().find(|backend| backend.name == name)?;
-        backend.killed_since(begun).then(|| "its backend was killed in the middle of the answer".to_owned())
+        let backend = self.backend(broken.started_on.as_deref()?).ok()?;
+        backend.killed_since(begun).then(|| "its backend was killed after output had reached the client".to_owned())
     }
 }
 
 /// So many addresses of clients.
 const ADDRESSES: u8 = 200;
+/// The names of those sessions start like this.
+const AGAIN: &str = "session-";
 /// So many sessions come again.
 const SESSIONS: usize = 3_000;
