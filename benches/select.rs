@@ -287,7 +287,7 @@ fn settings() -> Settings {
         overload: Overload::OFF,
         slow_start: 0,
         drain: Drain { sessions: DrainSessions::UntilIdle, deadline: None },
-        thresholds: Thresholds { healthy: 1, unhealthy: 1 },
+        thresholds: Thresholds { healthy: 1, unhealthy: 1, errors: 4 },
     }
 }
 

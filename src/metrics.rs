@@ -5,6 +5,7 @@
 //! text. What is counted per request has its children looked up once, in [`BackendMetrics`] and [`PoolMetrics`].
 
 mod access;
+mod broken;
 mod certificates;
 mod families;
 mod labels;
@@ -17,6 +18,7 @@ mod watch;
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, TextEncoder};
 
 pub use access::{AccessMetrics, HolderMetrics, KeyResult};
+pub use broken::{BrokenCause, BrokenMetrics};
 pub use certificates::CertificateMetrics;
 pub use labels::{Code, Phase};
 pub use limits::{LimitMetrics, Shed};
@@ -26,6 +28,7 @@ pub use watch::WatchMetrics;
 
 use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
+use broken::BrokenFamily;
 use families::Families;
 use overload::{Exits, OverloadFamilies, Spills};
 use retries::RetryFamilies;
@@ -47,6 +50,7 @@ pub struct Metrics {
     session_keys: IntCounterVec,
     displaced: IntGaugeVec,
     prompt_tokens: IntCounterVec,
+    broken: BrokenFamily,
     watch: WatchFamilies,
     overload: OverloadFamilies,
     /// Reloads of the config, by result.
@@ -142,6 +146,7 @@ impl Metrics {
                 "Prompt tokens as the backends report them, by whether they were in the KV cache",
                 &["pool", "backend", "affinity", "cached"],
             )?,
+            broken: BrokenFamily::new(&families)?,
             watch: WatchFamilies::new(&families)?,
             overload: OverloadFamilies::new(&families)?,
             reloads: Reloads::new(&families)?,
@@ -170,6 +175,7 @@ impl Metrics {
                     .map(|cached| self.prompt_tokens.with_label_values(&[pool, name, affinity.as_str(), cached]))
             }),
             exits: self.overload.exits(pool, name),
+            broken: self.broken.backend(pool, name),
         }
     }
 
@@ -239,6 +245,8 @@ pub struct BackendMetrics {
     first_token: [Histogram; 6],
     prompt_tokens: [[IntCounter; 2]; 6],
     exits: Exits,
+    /// Responses that broke off.
+    pub broken: BrokenMetrics,
 }
 
 impl BackendMetrics {
@@ -351,10 +359,17 @@ fn causes(to: State) -> &'static [Cause] {
     match to {
         State::Warming => &[Cause::Loading],
         State::Healthy => &[Cause::Probe, Cause::Response],
-        State::Unhealthy => {
-            &[Cause::ProbeFailed, Cause::Connect, Cause::Closed, Cause::FirstByte, Cause::FirstToken, Cause::BadGateway]
-        }
-        State::Probation => &[Cause::Probe],
+        State::Unhealthy => &[
+            Cause::ProbeFailed,
+            Cause::Connect,
+            Cause::Closed,
+            Cause::FirstByte,
+            Cause::FirstToken,
+            Cause::BadGateway,
+            Cause::Errors,
+            Cause::Broken,
+        ],
+        State::Probation => &[Cause::Probe, Cause::Response],
     }
 }
 

@@ -188,8 +188,8 @@ impl Snapshot {
         self.cut(now);
     }
 
-    /// Ends the attempts that are over their time, and those that wait on an unhealthy backend while another one is
-    /// available; calls who waits for room. A snapshot that is no longer in force needs it for as long as requests keep
+    /// Ends the attempts that are over their time, and those that wait on a backend that is lost while another one is
+    /// available (what waits at a slow one, or one that answers with errors, can still be answered); calls who waits for room. A snapshot that is no longer in force needs it for as long as requests keep
     /// it.
     pub fn cut(&self, now: Millis) {
         for (member, link) in self.links.iter().enumerate() {
@@ -200,7 +200,7 @@ impl Snapshot {
             let others =
                 self.pool.members().iter().enumerate().any(|(i, other)| i != member && other.backend.available());
             let waiting = match link.backend.state() {
-                State::Unhealthy if others => link.attempts.cut_waiting(),
+                State::Unhealthy if others && link.backend.is_lost() => link.attempts.cut_waiting(),
                 _ => 0,
             };
             if late + waiting > 0 {

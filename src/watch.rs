@@ -134,6 +134,28 @@ pub fn is_chat(method: &Method, path: &str) -> bool {
     method == Method::POST && CHATS.iter().any(|chat| path.ends_with(chat))
 }
 
+/// Whether a request is work for a model. What other calls a server answers says nothing of its engine; an unknown path is
+/// taken for work.
+#[must_use]
+pub fn is_inference(method: &Method, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    method == Method::POST && !OTHER_CALLS.iter().any(|other| path.ends_with(other))
+}
+
+const OTHER_CALLS: [&str; 12] = [
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/count_tokens",
+    "/input_tokens",
+    "/control",
+    "/sleep",
+    "/wake_up",
+    "/load_lora_adapter",
+    "/unload_lora_adapter",
+    "/reset_prefix_cache",
+    "/abort_requests",
+];
 const CHATS: [&str; 7] =
     ["/completions", "/completion", "/responses", "/messages", "/generate", "/api/chat", "/infill"];
 /// How often hints are judged.
@@ -157,6 +179,12 @@ mod tests {
         ] {
             assert!(is_chat(&Method::POST, path), "{path}");
             assert!(!is_chat(&Method::GET, path), "{path}");
+        }
+        for path in ["/v1/chat/completions", "/v1/embeddings", "/rerank", "/v1/audio/speech", "/"] {
+            assert!(is_inference(&Method::POST, path) && !is_inference(&Method::GET, path), "{path}");
+        }
+        for path in ["/tokenize", "/v1/messages/count_tokens", "/v1/load_lora_adapter/"] {
+            assert!(!is_inference(&Method::POST, path), "{path}");
         }
         for path in ["/v1/models", "/v1/embeddings", "/health", "/", "/v1/messages/count_tokens", "/tokenize"] {
             assert!(!is_chat(&Method::POST, path), "{path}");

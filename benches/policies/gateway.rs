@@ -137,4 +137,4 @@ fn pool(kind: Kind, cell: &Cell) -> Pool {
     pool
 }
 
-const THRESHOLDS: Thresholds = Thresholds { healthy: 1, unhealthy: 1 };
+const THRESHOLDS: Thresholds = Thresholds { healthy: 1, unhealthy: 1, errors: 4 };

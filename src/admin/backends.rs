@@ -32,6 +32,11 @@ pub(super) struct BackendStatus {
     /// Sessions that were there last and have not been idle for long: when it drains, those that go on.
     sessions: usize,
     requests: u64,
+    /// Responses that started and broke off, since the start.
+    streams_broken: u64,
+    /// It gets single requests to show whether it answers well: unhealthy for its answers, or serving only those whose
+    /// cache it has, since it leaves others without output.
+    on_trial: bool,
     last_error: Option<String>,
     /// RFC 3339, UTC.
     last_error_at: Option<String>,
@@ -113,6 +118,8 @@ pub(super) fn describe(
         queued: backend.queued(),
         sessions: index.map_or(0, |index| sessions[index]),
         requests: backend.requests(),
+        streams_broken: link.metrics.broken.sum(),
+        on_trial: backend.on_trial(),
         last_error_at: error.as_ref().map(|error| humantime::format_rfc3339_seconds(error.at).to_string()),
         last_error: error.map(|error| error.what),
         first_token: link.first_tokens(now).map(|Quantiles { p50, p99 }| FirstToken { p50_ms: p50, p99_ms: p99 }),

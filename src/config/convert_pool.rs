@@ -119,6 +119,7 @@ fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck
     let timeout = at.key("timeout", file.timeout, positive);
     let healthy_threshold = at.key("healthy_threshold", file.healthy_threshold, within(1..=1000));
     let unhealthy_threshold = at.key("unhealthy_threshold", file.unhealthy_threshold, within(1..=1000));
+    let error_threshold = at.key("error_threshold", file.error_threshold, within(1..=1000));
     Some(HealthCheck {
         kind: kind?,
         path: path?,
@@ -127,6 +128,7 @@ fn health_check(file: HealthCheckSection, at: &mut At<'_>) -> Option<HealthCheck
         timeout: timeout?,
         healthy_threshold: healthy_threshold?,
         unhealthy_threshold: unhealthy_threshold?,
+        error_threshold: error_threshold?,
     })
 }
 

@@ -129,6 +129,7 @@ impl Default for HealthCheckSection {
             timeout: seconds(1),
             healthy_threshold: good(2),
             unhealthy_threshold: good(3),
+            error_threshold: good(10),
         }
     }
 }

@@ -229,6 +229,10 @@ pub(super) struct HealthCheckSection {
     /// Failures in a row that make a backend unhealthy.
     #[schemars(range(min = 1, max = 1000))]
     pub(super) unhealthy_threshold: Lenient<u64>,
+    /// Answers with errors of the server (500 and the like), of two sessions or clients and without a good one between
+    /// them, that make a backend unhealthy while another one is well.
+    #[schemars(range(min = 1, max = 1000))]
+    pub(super) error_threshold: Lenient<u64>,
 }
 
 /// How long an attempt may take. 0s is unlimited where it is allowed.

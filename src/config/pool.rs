@@ -104,6 +104,8 @@ pub struct HealthCheck {
     pub healthy_threshold: u32,
     /// Failures in a row that make a backend unhealthy: 1..=1000.
     pub unhealthy_threshold: u32,
+    /// Errors of the server as answers, in a row, that do the same: 1..=1000.
+    pub error_threshold: u32,
 }
 
 /// What a probe is.

@@ -1,7 +1,7 @@
 //! One backend: who it is, how it is, what it has to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -23,6 +23,13 @@ pub struct Backend {
     state: AtomicU8,
     /// Healthy and nothing held against it: a good response is no news and takes no lock.
     spotless: AtomicBool,
+    /// Whether what waits there can't be expected to be answered.
+    is_lost: AtomicBool,
+    /// When its next trial can go; [`NEVER`] if it has nothing to prove, or nothing is there to be tried.
+    trial_due: AtomicU64,
+    /// Errors of the server since the last good answer, and when the last of them came.
+    errors: AtomicU32,
+    erred_at: AtomicU64,
     /// Since when it serves, if it has to warm up from then on; else [`NEVER`].
     warms_since: AtomicU64,
     /// Since when it drains; [`NEVER`] if it does not.
@@ -58,6 +65,10 @@ impl Backend {
             health: Mutex::new(Seen { health: Health::default(), always_well: true }),
             state: AtomicU8::new(State::Warming as u8),
             spotless: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+            trial_due: AtomicU64::new(NEVER),
+            errors: AtomicU32::new(0),
+            erred_at: AtomicU64::new(0),
             warms_since: AtomicU64::new(NEVER),
             drains_since: AtomicU64::new(if draining { 0 } else { NEVER }),
             in_flight: AtomicUsize::new(0),
@@ -96,21 +107,78 @@ impl Backend {
 
     /// Takes in one observation; see [`Health::observe`].
     pub fn observe(&self, seen: Observation, thresholds: Thresholds, now: Millis) -> Option<Transition> {
-        if seen == Observation::TrafficOk && self.spotless.load(Ordering::Relaxed) {
+        let is_good = matches!(seen, Observation::TrafficOk | Observation::TrafficAnswered | Observation::Completed);
+        if is_good && self.spotless.load(Ordering::Relaxed) {
             return None;
         }
         let mut health = self.health.lock();
-        health.always_well &= matches!(seen, Observation::ProbeOk | Observation::TrafficOk);
-        let transition = health.health.observe(seen, thresholds);
+        health.always_well &= is_good || seen == Observation::ProbeOk;
+        let transition = health.health.observe(seen, thresholds, now);
         match transition.map(|transition| (transition.from.serves(), transition.to.serves())) {
             Some((false, true)) if !health.always_well => self.warms_since.store(now, Ordering::Relaxed),
             // Whatever is wrong, the next one who answers there may be another process, with an empty cache.
             Some((true, false)) => self.waiting.went_cold(now.max(1)),
             _ => {}
         }
-        self.state.store(health.health.state() as u8, Ordering::Relaxed);
-        self.spotless.store(health.health.spotless(), Ordering::Relaxed);
+        if matches!(seen, Observation::TrafficError(_)) {
+            self.erred_at.store(now, Ordering::Relaxed);
+        }
+        self.publish(&health.health);
         transition
+    }
+
+    /// Copies what is read without a lock.
+    fn publish(&self, health: &Health) {
+        self.state.store(health.state() as u8, Ordering::Relaxed);
+        self.spotless.store(health.spotless(), Ordering::Relaxed);
+        self.is_lost.store(health.is_lost(), Ordering::Relaxed);
+        self.trial_due.store(health.trials().map_or(NEVER, |trials| trials.due()), Ordering::Relaxed);
+        self.errors.store(health.errors(), Ordering::Relaxed);
+    }
+
+    /// Whether it gets single requests to show whether it answers well; see [`Trials`](super::health::Trials). One that
+    /// serves avoids only requests without a cache there.
+    #[must_use]
+    pub fn on_trial(&self) -> bool {
+        self.trial_due.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// Whether the next trial can go, and could `before` milliseconds ago.
+    #[must_use]
+    pub fn trial_due(&self, before: Millis, now: Millis) -> bool {
+        let due = self.trial_due.load(Ordering::Relaxed);
+        due != NEVER && now >= due.saturating_add(before)
+    }
+
+    /// See [`Health::start_trial`].
+    fn start_trial(&self, now: Millis) {
+        let mut health = self.health.lock();
+        health.health.start_trial(now);
+        self.publish(&health.health);
+    }
+
+    /// Whether what waits there can't be expected to be answered: it is unhealthy, and neither slow nor just answers badly.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Errors of the server since its last good answer.
+    #[must_use]
+    pub fn errors(&self) -> u32 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    /// How many requests its recent errors count for where load is compared: who answers at once with an error has little
+    /// to do, and must not win by that.
+    #[must_use]
+    pub fn error_load(&self, now: Millis) -> u32 {
+        let errors = self.errors();
+        if errors == 0 || now.saturating_sub(self.erred_at.load(Ordering::Relaxed)) >= ERROR_MEMORY {
+            0
+        } else {
+            errors
+        }
     }
 
     /// Whether it takes new sessions, as far as its health and the operator are concerned: it serves and is not draining.
@@ -211,6 +279,13 @@ impl Backend {
         InFlight { backend: Arc::clone(self), ticket: None }
     }
 
+    /// [`Backend::enter`], for a trial.
+    #[must_use]
+    pub fn enter_trial(self: &Arc<Self>, now: Millis) -> InFlight {
+        self.start_trial(now);
+        self.enter()
+    }
+
     /// Counts a request as waiting for room there until the guard drops.
     #[must_use]
     pub fn queue(self: &Arc<Self>) -> Queued {
@@ -290,3 +365,5 @@ impl Drop for Queued {
 }
 
 const NEVER: u64 = u64::MAX;
+/// How long an error answer counts as load.
+const ERROR_MEMORY: Millis = 10_000;

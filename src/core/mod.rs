@@ -6,6 +6,7 @@
 //!
 //! - [`session`]: what a client sent becomes a [`SessionKey`];
 //! - [`hash`]: a key and the names of the backends become a preference order;
+//! - [`answer`]: what an answer says of its backend;
 //! - [`health`]: what was seen of a backend becomes its state;
 //! - [`signals`]: what a backend says of its own load;
 //! - [`ttft`]: where the first token is expected soonest;
@@ -30,6 +31,7 @@
 //! Nothing here does I/O, reads a clock, logs or counts a metric: time comes in as [`Millis`], facts go out as
 //! values. The same calls give the same answers, so a simulation with a seed can replay any of them.
 
+pub mod answer;
 pub mod backend;
 pub mod budget;
 pub mod clients;

@@ -8,8 +8,9 @@
 //! | no first byte, or no first token, in time | while others of the pool produce output | on the next backend | yes |
 //! | a stream ended, closed or was reset after its head and before its first output | yes | on the next backend | no |
 //! | an error event before the first output | no | on the next backend; after a failure of the server itself once | yes |
-//! | cut because the backend turned unhealthy | counted already | on the next backend | no |
+//! | cut because the backend turned unhealthy by its probes or connections | counted already | on the next backend | no |
 //! | 503, 502, 429 while another is available | 502 | on the next backend | yes |
+//! | 500 and the like of a backend that is unhealthy for its answers | counted already | on the next backend | yes |
 //! | any output reached the client | no | never | |
 //! | the client left, or sent a malformed body | no | never | |
 //!

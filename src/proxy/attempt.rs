@@ -16,6 +16,7 @@ use pingora::{Error, ErrorType};
 use super::body::{Body, upload_due};
 use super::client::Client;
 use super::ctx::Ctx;
+use super::judge;
 use super::pipe::{FromClient, Pipe, Stop, Upload};
 use super::relay::{Flow, relay};
 use super::response::{self, Accepted};
@@ -102,6 +103,7 @@ pub(super) async fn run<C: Client>(
         return Box::pin(tunnel::run(&mut pipe, &mut reply.flow, ctx)).await.map_err(Failed::Broken);
     }
     relay(&mut pipe, &mut reply.flow, |piece| response::note_body(ctx, piece)).await.map_err(Failed::Broken)?;
+    judge::completed(ctx);
     if reply.keep_alive && reply.flow.is_clean() && pipe.upload.is_complete() {
         keep(ctx.gateway(), ctx.snapshot.idle_connections, &link, stream, origin);
     }

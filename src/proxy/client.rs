@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -116,18 +117,22 @@ pub(super) struct Connection {
     pub(super) peer_text: HeaderValue,
     /// Whether it speaks TLS.
     pub(super) is_tls: bool,
+    /// Its number, which no other connection has.
+    pub(super) number: u64,
     /// The streams of an HTTP/2 connection.
     pub(super) streams: Option<Arc<Streams>>,
 }
 
 impl Connection {
     pub(super) fn new(stream: &Stream, streams: Option<Arc<Streams>>) -> Connection {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let peer = access::peer(stream);
         let text = peer.and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok());
         Connection {
             peer,
             peer_text: text.unwrap_or(HeaderValue::from_static("unknown")),
             is_tls: stream.get_ssl_digest().is_some(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             streams,
         }
     }

@@ -15,6 +15,7 @@ use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
 use crate::gateway::Gateway;
 use crate::gauge::Share;
 use crate::link::{Cut, Link, Seat};
+use crate::metrics::BrokenCause;
 use crate::snapshot::Snapshot;
 
 /// One request.
@@ -43,6 +44,10 @@ pub(super) struct Ctx {
     pub(super) waited: bool,
     /// The API that was called.
     pub(super) api: Api,
+    /// Whether it is work for a model, by its method and path.
+    pub(super) is_inference: bool,
+    /// Whether the response is an error, which shows nothing of the backend's speed.
+    pub(super) is_error: bool,
     /// Whether the response is a stream of events, whose first bytes are the first token.
     pub(super) streams: bool,
     /// How much of a stream has reached the client.
@@ -53,6 +58,8 @@ pub(super) struct Ctx {
     pub(super) turned_away: Option<TurnedAway>,
     /// Why the last attempt was cut, if it was.
     pub(super) cut: Option<Cut>,
+    /// What broke the last attempt off, if its client did not.
+    pub(super) broken: Option<BrokenCause>,
     /// Reads the figures of the response, if it can have any.
     pub(super) usage: Option<UsageReader>,
     /// When it started.
@@ -90,11 +97,14 @@ impl Ctx {
             tried: Tried::default(),
             waited: false,
             api: Api::default(),
+            is_inference: false,
+            is_error: false,
             streams: false,
             opening: Opening::default(),
             landed: false,
             turned_away: None,
             cut: None,
+            broken: None,
             usage: None,
             started: gateway.clock.now(),
             record: Record::new(Arc::clone(gateway), Arc::clone(&snapshot), connection.streams.clone()),

@@ -12,6 +12,7 @@ use super::wait;
 use crate::api::Api;
 use crate::config::ServerKind;
 use crate::core::{Affinity, Selection, Verdict};
+use crate::metrics::BrokenCause;
 
 /// Serves a request whose head was read, and accepted or refused.
 pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Result<(), Refused>) {
@@ -25,7 +26,8 @@ pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Re
         Ok(()) if client.lingers() => Box::pin(answer::linger(client)).await,
         Ok(()) => {}
         Err(Over::Refused(Refused::Answer(refusal))) if ctx.opening.is_sent => {
-            ctx.record.broken(refusal.code, ctx.cut);
+            let cause = if refusal.is_of_client() { None } else { Some(ctx.broken.unwrap_or(BrokenCause::Closed)) };
+            ctx.record.broken(refusal.code, ctx.cut, cause);
             Box::pin(answer::break_stream(client, ctx, refusal)).await;
         }
         Err(Over::Refused(refused)) => Box::pin(answer::refuse(client, ctx, refused)).await,
@@ -34,7 +36,7 @@ pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Re
             Box::pin(client.break_off()).await;
         }
         Err(Over::Broken(why)) => {
-            ctx.record.broken(&why, ctx.cut);
+            ctx.record.broken(&why, ctx.cut, ctx.broken);
             Box::pin(client.break_off()).await;
         }
     }

@@ -138,7 +138,9 @@ fn start<C: Client>(pipe: &mut Pipe<'_, C>, ctx: &mut Ctx, reply: &mut Reply<C::
     if !ctx.opening.is_sent {
         send_head(pipe, ctx, reply)?;
     }
-    response::start(ctx, pipe.attempt, StatusCode::OK.as_u16());
+    let is_error = reply.held.as_ref().is_some_and(|held| held.first.is_error());
+    let meaning = if is_error { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    response::start(ctx, pipe.attempt, StatusCode::OK.as_u16(), meaning.as_u16());
     if let Some(mut held) = reply.held.take() {
         let payload = held.first.take_all();
         response::note_body(ctx, &payload);

@@ -15,6 +15,7 @@ use crate::core::session::Invalid;
 use crate::http1::is_hop_by_hop;
 use crate::link::Link;
 use crate::snapshot::Snapshot;
+use crate::watch::is_inference;
 
 /// A request's head as backends get it, written once. Only what differs between backends is added for each attempt.
 #[derive(Default)]
@@ -40,6 +41,7 @@ pub(super) enum BodyFraming {
 /// Refuses what no backend must get; prepares what they get otherwise. `raw` is the head as it came over HTTP/1.
 pub(super) fn accept(head: &RequestHeader, raw: Option<&[u8]>, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
     ctx.api = Api::of(head.uri.path());
+    ctx.is_inference = is_inference(&head.method, head.uri.path());
     ctx.record.request(head, ctx.api == Api::Anthropic);
     ctx.asker = Asker::of(head, &ctx.connection, &ctx.snapshot);
     ctx.record.client(ctx.asker.address);

@@ -31,6 +31,7 @@ mod handshake;
 mod head;
 mod http1;
 mod http2;
+mod judge;
 mod pipe;
 mod record;
 mod refusal;

@@ -19,7 +19,7 @@ use crate::core::usage::Usage;
 use crate::core::{Affinity, Reason, Selection, SessionKey};
 use crate::gateway::Gateway;
 use crate::link::Cut;
-use crate::metrics::{Code, Phase};
+use crate::metrics::{BrokenCause, Code, Phase};
 use crate::snapshot::Snapshot;
 use crate::watch::{Finished, is_chat};
 
@@ -41,6 +41,7 @@ pub(super) struct Record {
     /// Whether the request came to its end, as opposed to being dropped.
     ended: bool,
     client_left: bool,
+    is_broken: bool,
     first_byte: Option<Duration>,
     first_token: Option<Duration>,
     bytes_in: u64,
@@ -82,6 +83,7 @@ impl Record {
             phase: Phase::Request,
             ended: false,
             client_left: false,
+            is_broken: false,
             first_byte: None,
             first_token: None,
             bytes_in: 0,
@@ -170,12 +172,13 @@ impl Record {
     }
 
     /// Bytes of the body of a response that has started.
-    pub(super) fn body(&mut self, bytes: usize) {
+    pub(super) fn body(&mut self, bytes: usize, is_error: bool) {
         self.bytes_out(bytes);
         if self.first_token.is_none() {
             let waited = self.begun.elapsed();
             self.first_token = Some(waited);
-            if let Some(selection) = self.selection {
+            // An error that comes at once is no first token.
+            if let Some(selection) = self.selection.filter(|_| !is_error) {
                 self.snapshot.watch.first_token(millis(waited), self.gateway.clock.now());
                 self.snapshot.links[selection.member].note_first_token(
                     selection.affinity,
@@ -217,8 +220,12 @@ impl Record {
         self.error(why);
     }
 
-    /// The response had started, and did not come to its end.
-    pub(super) fn broken(&mut self, why: &str, cut: Option<Cut>) {
+    /// The response had started, and did not come to its end; `cause` unless its client ended it.
+    pub(super) fn broken(&mut self, why: &str, cut: Option<Cut>, cause: Option<BrokenCause>) {
+        self.is_broken = true;
+        if let (Some(selection), Some(cause)) = (self.selection, cause) {
+            self.snapshot.links[selection.member].metrics.broken.count(cause);
+        }
         let backend = self.backend();
         tracing::warn!(backend, error = %why, "stream broken");
         // What we cut ourselves because of its client says nothing about the backend.
@@ -283,7 +290,7 @@ impl Record {
     fn finished(&self, selection: Selection, status: u16) {
         let backend = &self.snapshot.links[selection.member].backend;
         let (key, turn, chat, usage) = (self.key, self.turn, self.chat, self.usage);
-        let finished = Finished { key, turn, chat, backend, whole: status == 200, usage };
+        let finished = Finished { key, turn, chat, backend, whole: status == 200 && !self.is_broken, usage };
         self.snapshot.finished(&finished, selection, self.gateway.clock.now());
     }
 

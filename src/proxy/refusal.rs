@@ -24,6 +24,11 @@ pub(super) enum Refused {
 }
 
 impl Refusal {
+    /// Whether the client's request is at fault.
+    pub(super) fn is_of_client(self) -> bool {
+        self.status.is_client_error() && self.status != StatusCode::TOO_MANY_REQUESTS
+    }
+
     pub(super) const HEAD_TOO_LARGE: Refusal = Refusal::new(
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         "headers_too_large",

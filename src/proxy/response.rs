@@ -6,12 +6,13 @@ use super::body::Body;
 use super::client::{Added, Client};
 use super::ctx::{Ctx, TurnedAway};
 use super::first_token::Held;
+use super::judge;
 use super::pipe::Stop;
 use super::relay::Flow;
 use super::retry;
 use crate::api::usage::UsageReader;
 use crate::config::RetryUntil;
-use crate::core::{Cause, Observation};
+use crate::core::answer::Answer;
 use crate::http1::{Malformed, ResponseHead};
 use crate::link::Attempt;
 
@@ -62,6 +63,7 @@ pub(super) fn accept<C: Client>(
         return Ok(Accepted::GivenUp);
     }
     note_kind(head, ctx);
+    ctx.is_error = Answer::is_error(head.status);
     if is_held(head, ctx) {
         return hold(head, rest, client, ctx, attempt).map(Accepted::Reply);
     }
@@ -74,7 +76,7 @@ pub(super) fn accept<C: Client>(
     }
     flow.push(rest, |piece| note_body(ctx, piece)).map_err(Stop::Malformed)?;
     ctx.record.first_byte();
-    start(ctx, attempt, head.status);
+    start(ctx, attempt, head.status, head.status);
     let (head, keep_alive) = (Some(head_for(client, ctx, head)), head.keep_alive);
     Ok(Accepted::Reply(Reply { head, flow, held: None, continues: false, switches, keep_alive }))
 }
@@ -114,17 +116,16 @@ fn head_for<C: Client>(client: &mut C, ctx: &Ctx, head: &ResponseHead<'_, '_>) -
     client.head(head, &Added { placement })
 }
 
-/// Notes that the response has started: its request will not be sent again, and the backend answers.
-pub(super) fn start(ctx: &mut Ctx, attempt: &Attempt, status: u16) {
+/// Notes that the response has started: its request will not be sent again, and the backend answers. `meaning` is what its
+/// status would be if the backend had known the outcome before it sent the head.
+pub(super) fn start(ctx: &mut Ctx, attempt: &Attempt, status: u16, meaning: u16) {
     let now = ctx.now();
     attempt.progress(now);
     ctx.record.start(status);
     let Some(selection) = ctx.selection else { return };
-    observe(ctx, selection.member, status);
-    if let Some(key) = ctx.key
-        && status < 500
-        && status != StatusCode::TOO_MANY_REQUESTS.as_u16()
-    {
+    judge::answered(ctx, meaning);
+    ctx.is_error = Answer::is_error(meaning);
+    if let Some(key) = ctx.key.filter(|_| !ctx.is_error) {
         ctx.record.turn(ctx.snapshot.pool.landed(key, selection, now));
         ctx.landed = true;
     }
@@ -134,9 +135,9 @@ pub(super) fn start(ctx: &mut Ctx, attempt: &Attempt, status: u16) {
 
 /// Notes bytes of the response's body.
 pub(super) fn note_body(ctx: &mut Ctx, piece: &[u8]) {
-    ctx.record.body(piece.len());
+    ctx.record.body(piece.len(), ctx.is_error);
     if let Some(seat) = &ctx.seat {
-        if ctx.streams { seat.there.first_token(ctx.now()) } else { seat.there.answered() }
+        if ctx.streams && !ctx.is_error { seat.there.first_token(ctx.now()) } else { seat.there.answered() }
     }
     if let Some(usage) = &mut ctx.usage {
         usage.push(piece);
@@ -153,18 +154,6 @@ pub(super) fn end(ctx: &mut Ctx) {
     if let (Some(key), Some(selection), true) = (ctx.key, ctx.selection, ctx.landed) {
         ctx.snapshot.pool.active(key, selection, ctx.now());
     }
-}
-
-fn observe(ctx: &Ctx, member: usize, status: u16) {
-    let seen = match status {
-        502 | 504 => Observation::TrafficFailed(Cause::BadGateway),
-        503 => return,
-        _ => Observation::TrafficOk,
-    };
-    if seen != Observation::TrafficOk {
-        ctx.snapshot.links[member].note_error(format!("answered {status}"));
-    }
-    ctx.snapshot.observe(member, seen, &ctx.gateway().metrics, ctx.now());
 }
 
 /// Notes whether it is a stream of events, and whether it can have usage figures: JSON and event streams of a success,

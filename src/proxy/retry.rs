@@ -6,6 +6,7 @@ use pingora::{Error, ErrorType};
 
 use super::attempt::Failed;
 use super::ctx::{Ctx, TurnedAway};
+use super::judge;
 use super::pipe::Stop;
 use super::refusal::{Refusal, Refused};
 use crate::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
@@ -35,16 +36,21 @@ pub(super) enum Over {
 
 /// Decides about another attempt after one that failed.
 pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
+    ctx.broken = match &failed {
+        Failed::Before { stop, .. } | Failed::BeforeToken { stop, .. } | Failed::Broken(stop) => judge::cause(stop),
+        Failed::Connect(..) | Failed::TurnedAway | Failed::Other => None,
+    };
     match failed {
         Failed::Connect(error, address) => after_connect(ctx, &error, address),
         Failed::TurnedAway => {
             let status = ctx.turned_away.as_ref().map_or(0, |turned_away| turned_away.status);
-            count(ctx, Failure::TurnedAway(status), 0, || format!("answered {status}"));
+            judge::answered(ctx, status);
             leave(ctx, None);
             // It was allowed, and counted, before the answer was given up.
             Ok(Next::Elsewhere)
         }
         Failed::Other => {
+            judge::answered(ctx, ctx.turned_away.as_ref().map_or(0, |turned_away| turned_away.status));
             leave(ctx, None);
             ctx.record.error("the answer does not continue the stream".to_owned());
             Err(Refusal::NO_STREAM.into())
@@ -67,6 +73,7 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
         }
         Failed::Broken(stop @ (Stop::Gone | Stop::Stuck)) => Err(Over::Gone(stop.to_string())),
         Failed::Broken(stop) => {
+            judge::broken(ctx, &stop);
             leave(ctx, stop.cut());
             Err(Over::Broken(stop.to_string()))
         }
@@ -96,11 +103,14 @@ fn after_stop(ctx: &mut Ctx, stop: Stop, failure: Failure, after: Millis) -> Res
 
 /// After an error event, which counts as an answer: it is what the client gets if no other backend does better.
 fn after_event(ctx: &mut Ctx, event: &ErrorEvent) -> Failure {
-    let status = if event.class == ErrorClass::RateLimited {
-        StatusCode::TOO_MANY_REQUESTS
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    let (status, meaning) = match event.class {
+        ErrorClass::RateLimited => (StatusCode::TOO_MANY_REQUESTS, StatusCode::TOO_MANY_REQUESTS),
+        ErrorClass::Failed => (StatusCode::SERVICE_UNAVAILABLE, StatusCode::INTERNAL_SERVER_ERROR),
+        ErrorClass::Unavailable | ErrorClass::Answer => {
+            (StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE)
+        }
     };
+    judge::answered(ctx, meaning.as_u16());
     ctx.turned_away = Some(TurnedAway { status: status.as_u16(), retry_after: None, message: event.message.clone() });
     let again = event.class == ErrorClass::Failed && std::mem::replace(&mut ctx.opening.server_failed, true);
     Failure::ErrorEvent { class: event.class, again }
@@ -172,8 +182,10 @@ pub(super) fn has_another(ctx: &Ctx) -> bool {
 /// Whether an answer with this status is given up, since another backend can do better. If so, the retry is counted: the
 /// answer is lost, so nothing can stand in the way any more.
 pub(super) fn is_given_up(ctx: &Ctx, status: u16) -> bool {
-    // The client of a stream whose head was sent can't get any status.
-    let is_failure = is_not_now(status) || ctx.opening.is_sent && status >= 500;
+    // The client of a stream whose head was sent can't get any status, and an error of a backend that is known to answer
+    // with errors is no answer.
+    let is_suspect = || ctx.link().is_some_and(|link| !link.backend.state().serves());
+    let is_failure = is_not_now(status) || status >= 500 && (ctx.opening.is_sent || is_suspect());
     is_failure && again(ctx, RetryReason::Status).is_some()
 }
 

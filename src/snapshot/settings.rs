@@ -40,6 +40,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         thresholds: Thresholds {
             healthy: pool.health_check.healthy_threshold,
             unhealthy: pool.health_check.unhealthy_threshold,
+            errors: pool.health_check.error_threshold,
         },
         overload: overload(&pool.overload),
         slow_start: pool.slow_start.map_or(0, millis),

@@ -19,6 +19,8 @@ pub struct FirstOutput {
     holds_event: bool,
     /// Whether a byte order mark at the front is dropped.
     drops_mark: bool,
+    /// Whether the first output is an error that is an answer to the request.
+    is_error: bool,
     verdict: Verdict,
 }
 
@@ -75,6 +77,12 @@ impl FirstOutput {
         &self.verdict
     }
 
+    /// Whether the first output is an error that is an answer to the request.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.is_error
+    }
+
     /// Bytes that are held.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -106,7 +114,9 @@ impl FirstOutput {
     fn judge(&mut self, kind: Kind) {
         match kind {
             Kind::Output => self.verdict = Verdict::Output,
-            Kind::Error(error) if error.class == ErrorClass::Answer => self.verdict = Verdict::Output,
+            Kind::Error(error) if error.class == ErrorClass::Answer => {
+                (self.verdict, self.is_error) = (Verdict::Output, true);
+            }
             Kind::Error(error) => self.verdict = Verdict::Error(error),
             Kind::Progress => self.pass(),
             Kind::Empty => self.holds_event = true,

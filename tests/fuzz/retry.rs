@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 
+use ingle::core::answer::Answer;
 use ingle::core::budget::RetryBudget;
+use ingle::core::health::ErrorAnswer;
 use ingle::core::pool::{
     Balance, Drain, DrainSessions, MAX_ATTEMPTS, MaxInFlight, MemberSpec, Overload, Policy, Settings,
 };
@@ -128,9 +130,8 @@ fn promises(course: &Course, max_attempts: usize) {
         assert!(names.iter().filter(|name| *name == place).count() <= 2, "more than one fresh connection: {course:?}");
     }
     let before = &course.tries[..course.tries.len().saturating_sub(1)];
-    let output = |does: &Does| {
-        matches!(does, Does::Begin | Does::Answer(200 | 400 | 404 | 500 | 504) | Does::Event(ErrorClass::Answer))
-    };
+    let output =
+        |does: &Does| matches!(does, Does::Begin | Does::Answer(200 | 400 | 404) | Does::Event(ErrorClass::Answer));
     let begun = before.iter().any(|(_, does)| output(does));
     assert!(!begun, "sent again after a byte had reached the client: {course:?}");
 }
@@ -154,7 +155,7 @@ struct World {
     model: Model,
 }
 
-const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
+const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3, errors: 4 };
 
 impl World {
     fn new(input: &mut Input<'_>) -> World {
@@ -182,7 +183,7 @@ impl World {
         let (at, ok) = (input.below(self.pool.members().len()), input.flip());
         let seen = if ok { Observation::ProbeOk } else { Observation::ProbeFailed };
         self.pool.members()[at].backend.observe(seen, THRESHOLDS, self.now);
-        self.model.backends[at].probe(ok);
+        self.model.backends[at].probe(ok, self.now);
     }
 
     fn drain(&mut self, input: &mut Input<'_>) {
@@ -233,7 +234,9 @@ impl World {
         let backend = &self.pool.members()[at].backend;
         let observe = |seen| backend.observe(seen, THRESHOLDS, self.now);
         let failure = match does {
-            Does::Answer(status) if is_not_now(status) => Failure::TurnedAway(status),
+            Does::Answer(status) if is_not_now(status) || status >= 500 && !backend.state().serves() => {
+                Failure::TurnedAway(status)
+            }
             Does::Answer(_) | Does::Begin | Does::Event(ErrorClass::Answer) => return self.passes(at, does),
             Does::Stale if fresh => return self.passes(at, Does::Answer(200)),
             Does::Refuse => Failure::Connect,
@@ -243,7 +246,10 @@ impl World {
             Does::Silent(_) => Failure::FirstByte,
             Does::SilentStream(_) => Failure::FirstToken,
             Does::EndStream => Failure::DiedBeforeToken,
-            Does::Event(class) => Failure::ErrorEvent { class, again: failed_before },
+            Does::Event(class) => {
+                self.answered(at, [429, 503, 500, 400][class as usize]);
+                Failure::ErrorEvent { class, again: failed_before }
+            }
             Does::Dead => {
                 for _ in 0..THRESHOLDS.unhealthy {
                     observe(Observation::ProbeFailed);
@@ -267,8 +273,8 @@ impl World {
         match again.unwrap_or(Again::No) {
             Again::No if turned_away => self.passes(at, does),
             again => {
-                if let Some(cause) = cause.filter(|_| turned_away) {
-                    observe(Observation::TrafficFailed(cause));
+                if let Failure::TurnedAway(status) = failure {
+                    self.answered(at, status);
                 }
                 again
             }
@@ -277,13 +283,25 @@ impl World {
 
     /// The head of an answer passes.
     fn passes(&self, at: usize, does: Does) -> Again {
-        let seen = match does {
-            Does::Answer(502 | 504) => Observation::TrafficFailed(Cause::BadGateway),
-            Does::Answer(503) => return Again::No,
-            _ => Observation::TrafficOk,
+        let status = match does {
+            Does::Answer(status) => status,
+            Does::Event(_) => 400,
+            _ => 200,
+        };
+        self.answered(at, status);
+        Again::No
+    }
+
+    /// All errors are of one session, and nothing has produced anything.
+    fn answered(&self, at: usize, status: u16) {
+        let seen = match Answer::of(status, true) {
+            Answer::Good => Observation::TrafficOk,
+            Answer::Neutral => Observation::TrafficAnswered,
+            Answer::BadGateway => Observation::TrafficFailed(Cause::BadGateway),
+            Answer::Error => Observation::TrafficError(ErrorAnswer { origin: 0, has_alternative: false }),
+            Answer::Busy => return,
         };
         self.pool.members()[at].backend.observe(seen, THRESHOLDS, self.now);
-        Again::No
     }
 
     fn same_health(&self) {
@@ -349,6 +367,8 @@ struct Backend {
     good: u32,
     failed_probes: u32,
     failed_requests: u32,
+    /// When its next trial is due, and the interval, if it was down because of its answers.
+    trial: Option<(Millis, Millis)>,
 }
 
 impl Model {
@@ -369,7 +389,9 @@ impl Model {
             if !at_once {
                 let open = self.open(&tried);
                 let theirs = got.tries.get(course.tries.len()).map(|(name, _)| name);
+                let trial = self.trial(order, &tried, now);
                 let wanted = match order {
+                    _ if trial.is_some() => trial.as_ref(),
                     Some(order) => order.iter().find(|at| open.contains(at)),
                     None => open.iter().find(|at| Some(&self.backends[**at].name) == theirs).or(open.first()),
                 };
@@ -377,6 +399,9 @@ impl Model {
                     course.end = Some(End::Nobody);
                     return (course, input);
                 };
+                if trial.is_some() {
+                    self.backends[*at].start_trial(now);
+                }
                 tried.push(*at);
             }
             let does = Does::read(&mut input);
@@ -394,6 +419,26 @@ impl Model {
         }
     }
 
+    /// Who gets this request to show whether it answers well by now.
+    fn trial(&self, order: Option<&[usize]>, tried: &[usize], now: Millis) -> Option<usize> {
+        let is_due = |at: &usize| {
+            let backend = &self.backends[*at];
+            let due = backend.trial.filter(|_| backend.on_trial()).is_some_and(|(due, _)| now >= due);
+            due && !backend.draining && !tried.contains(at)
+        };
+        let available = self.backends.iter().filter(|backend| backend.serves() && !backend.draining);
+        let lowest = if self.has_tiers() { available.map(|backend| backend.tier).min() } else { None };
+        match order {
+            Some(order) => order.first().copied().filter(is_due),
+            None => (0..self.backends.len())
+                .find(|at| is_due(at) && lowest.is_none_or(|tier| self.backends[*at].tier <= tier)),
+        }
+    }
+
+    fn has_tiers(&self) -> bool {
+        self.backends.iter().any(|backend| backend.tier != self.backends[0].tier)
+    }
+
     fn more(&self, tried: &[usize]) -> bool {
         tried.len() < self.max_attempts && !self.open(tried).is_empty()
     }
@@ -404,8 +449,9 @@ impl Model {
         let all = || (0..self.backends.len()).filter(|at| !tried.contains(at));
         let available = |backend: &Backend| backend.serves() && !backend.draining;
         let mut open: Vec<usize> = all().filter(|at| available(&self.backends[*at])).collect();
-        if self.fail_open && !self.backends.iter().any(available) {
-            open = all().filter(|at| !self.backends[*at].draining).collect();
+        if !self.backends.iter().any(available) {
+            let may = |at: &usize| self.fail_open || self.backends[*at].on_trial();
+            open = all().filter(|at| !self.backends[*at].draining && may(at)).collect();
         }
         let lowest = open.iter().map(|at| self.backends[*at].tier).min();
         open.retain(|at| Some(self.backends[*at].tier) == lowest);
@@ -418,45 +464,45 @@ impl Model {
         let at = tried[tried.len() - 1];
         let next_if = |yes: bool| if yes { Row::Next } else { Row::End(End::Fails) };
         match does {
-            Does::Answer(status @ (429 | 502 | 503)) => {
-                let again = held && self.more(tried) && self.budget(now);
-                match status {
-                    502 => self.backends[at].fails(),
-                    429 if !again => self.backends[at].answers(),
-                    _ => {}
-                }
+            Does::Answer(status) => {
+                let is_lost = matches!(status, 429 | 502 | 503) || status >= 500 && !self.backends[at].serves();
+                let again = is_lost && held && self.more(tried) && self.budget(now);
+                self.backends[at].answers(status, now);
                 if again { Row::Next } else { Row::End(End::Passes) }
             }
-            Does::Answer(504) => {
-                self.backends[at].fails();
+            Does::Stale if !fresh => Row::There,
+            Does::Begin | Does::Stale => {
+                self.backends[at].answers(200, now);
                 Row::End(End::Passes)
             }
-            Does::Stale if !fresh => Row::There,
-            Does::Answer(_) | Does::Begin | Does::Stale | Does::Event(ErrorClass::Answer) => {
-                self.backends[at].answers();
+            Does::Event(ErrorClass::Answer) => {
+                self.backends[at].answers(400, now);
                 Row::End(End::Passes)
             }
             Does::Over => Row::End(End::Fails),
             Does::Refuse => {
-                self.backends[at].fails();
+                self.backends[at].fails(false, now);
                 next_if(self.more(tried))
             }
             Does::Dead => {
-                (0..3).for_each(|_| self.backends[at].probe(false));
+                (0..3).for_each(|_| self.backends[at].probe(false, now));
                 next_if(held && self.more(tried))
             }
             Does::Close | Does::CloseLate | Does::EndStream | Does::Junk => {
-                self.backends[at].fails();
+                self.backends[at].fails(false, now);
                 next_if(held && self.more(tried))
             }
             Does::Silent(others_produce) | Does::SilentStream(others_produce) => {
                 if others_produce {
-                    self.backends[at].fails();
+                    self.backends[at].fails(false, now);
                 }
                 next_if(held && self.more(tried) && self.budget(now))
             }
-            Does::Event(ErrorClass::Failed) if failed_before => Row::End(End::Fails),
-            Does::Event(_) => next_if(held && self.more(tried) && self.budget(now)),
+            Does::Event(class) => {
+                self.backends[at].answers([429, 503, 500][class as usize], now);
+                let once = class == ErrorClass::Failed && failed_before;
+                next_if(!once && held && self.more(tried) && self.budget(now))
+            }
         }
     }
 
@@ -479,35 +525,62 @@ impl Backend {
         !self.down
     }
 
-    fn fails(&mut self) {
+    fn fails(&mut self, by_answer: bool, now: Millis) {
         self.failed_requests += 1;
         self.good = 0;
-        self.failed();
+        self.failed(by_answer, now);
     }
 
-    fn answers(&mut self) {
-        self.failed_requests = 0;
-        if self.probation {
-            self.well();
+    fn answers(&mut self, status: u16, now: Millis) {
+        match status {
+            503 => {}
+            502 | 504 => self.fails(true, now),
+            _ => {
+                self.failed_requests = 0;
+                match self.trial {
+                    Some((_, interval)) if status < 400 => {
+                        self.trial = Some((now, interval));
+                        self.well();
+                    }
+                    Some(_) if status >= 500 => self.good = 0,
+                    None if self.probation && status < 500 => self.well(),
+                    _ => {}
+                }
+            }
         }
     }
 
-    fn probe(&mut self, ok: bool) {
+    fn probe(&mut self, ok: bool, now: Millis) {
         if ok {
             self.failed_probes = 0;
-            self.well();
+            if self.trial.is_none() {
+                self.well();
+            }
         } else {
             self.failed_probes += 1;
             self.good = 0;
-            self.failed();
+            self.trial = self.trial.map(|_| (now + 1000, 1000));
+            self.failed(false, now);
         }
     }
 
     /// Three in a row, or the first one in probation.
-    fn failed(&mut self) {
+    fn failed(&mut self, by_answer: bool, now: Millis) {
         if !self.down && (self.probation || self.failed_probes.max(self.failed_requests) >= 3) {
-            *self = Backend { name: std::mem::take(&mut self.name), down: true, ..Backend::kept(self) };
+            let interval = self.trial.map_or(1000, |(_, interval)| interval);
+            let trial = by_answer.then_some((now + interval, interval));
+            *self = Backend { name: std::mem::take(&mut self.name), down: true, trial, ..Backend::kept(self) };
         }
+    }
+
+    /// While it is down because of its answers, and its probes are good.
+    fn on_trial(&self) -> bool {
+        self.down && self.trial.is_some() && self.failed_probes == 0
+    }
+
+    fn start_trial(&mut self, now: Millis) {
+        self.trial =
+            self.trial.map(|(_, interval)| (2 * interval).min(60_000)).map(|interval| (now + interval, interval));
     }
 
     /// Two good ones in a row lead from unhealthy to probation, two more to healthy.
@@ -515,7 +588,8 @@ impl Backend {
         self.good += 1;
         if (self.down || self.probation) && self.good >= 2 {
             let probation = self.down;
-            *self = Backend { name: std::mem::take(&mut self.name), probation, ..Backend::kept(self) };
+            let trial = self.trial.filter(|_| probation);
+            *self = Backend { name: std::mem::take(&mut self.name), probation, trial, ..Backend::kept(self) };
         }
     }
 

@@ -13,6 +13,8 @@
 //! | `hold` | requests wait while no backend can serve them and one is loading |
 //! | `timeouts` | first byte, idle, total; requests on a frozen backend are rescued |
 //! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
+//! | `errors` | backends that answer with errors: taken out, tried, brought back; what their answers teach |
+//! | `broken` | responses that break off: counted by cause, and held against a backend that does it again and again |
 //! | `affinity` | every turn at home, shares by weight, replicas agree |
 //! | `overload` | bounded load: who waits for room, who spills, who is refused |
 //! | `failover` | a killed backend: who moves, who stays, who returns |
@@ -62,8 +64,10 @@ mod scripted;
 mod access;
 mod admin;
 mod affinity;
+mod broken;
 mod cli;
 mod departures;
+mod errors;
 mod failover;
 mod first_token;
 mod first_token_fails;

@@ -42,6 +42,7 @@ const FAMILIES: [(&str, &str, &[&str]); 34] = [
     ("ingle_session_keys_total", "counter", &["source"]),
     ("ingle_session_moves_total", "counter", &["pool", "reason"]),
     ("ingle_spills_total", "counter", &["pool", "reason"]),
+    ("ingle_streams_broken_total", "counter", &["backend", "cause", "pool"]),
     ("ingle_streams_resumed_total", "counter", &["pool"]),
     ("ingle_time_to_first_byte_seconds", "histogram", &["affinity", "backend", "pool"]),
     ("ingle_time_to_first_token_seconds", "histogram", &["affinity", "backend", "pool"]),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -21,6 +21,8 @@ pub(crate) enum Step {
     Send(Vec<u8>),
     /// Waits until the test opens the gate once more.
     Wait(Gate),
+    /// Works for this long.
+    Work(Duration),
     /// Closes the connection.
     Close,
     /// Resets the connection.
@@ -209,6 +211,13 @@ async fn perform(step: Step, stream: &mut TcpStream, buffer: &mut BytesMut, shar
                 permit.unwrap().forget();
                 true
             }
+            _ = stream.read_buf(buffer) => {
+                shared.left.lock().push(Instant::now());
+                false
+            }
+        },
+        Step::Work(time) => tokio::select! {
+            () = tokio::time::sleep(time) => true,
             _ = stream.read_buf(buffer) => {
                 shared.left.lock().push(Instant::now());
                 false

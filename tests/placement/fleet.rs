@@ -6,7 +6,7 @@ use ingle::core::{
 };
 use proptest::prelude::*;
 
-pub(crate) const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3 };
+pub(crate) const THRESHOLDS: Thresholds = Thresholds { healthy: 2, unhealthy: 3, errors: 4 };
 pub(crate) const IDLE_TTL: Millis = 600_000;
 
 /// The defaults of the config, with a small table of displaced sessions.

@@ -10,7 +10,7 @@ use crate::world::World;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Totals {
     affinities: [u64; 6],
-    reasons: [u64; 7],
+    reasons: [u64; 8],
     pub(crate) turned_away: u64,
     pub(crate) full: u64,
     pub(crate) waited: u64,
@@ -22,11 +22,15 @@ pub(crate) struct Totals {
     pub(crate) went_home_idle: u64,
     /// Sessions that went on at a backend that drains.
     pub(crate) drained: u64,
+    pub(crate) trials: u64,
+    /// Sessions that were at a backend that does not answer, and went on there.
+    pub(crate) loyal: u64,
 }
 
 impl Totals {
     pub(crate) fn selected(&mut self, selection: Selection) {
         self.affinities[selection.affinity as usize] += 1;
+        self.trials += u64::from(selection.is_trial);
         if let Some(reason) = selection.reason {
             self.reasons[reason as usize] += 1;
         }
@@ -38,7 +42,7 @@ impl Totals {
         self.counts().into_iter().zip(other.clone().counts()).for_each(|(sum, n)| *sum += *n);
     }
 
-    fn counts(&mut self) -> [&mut u64; 10] {
+    fn counts(&mut self) -> [&mut u64; 12] {
         [
             &mut self.turned_away,
             &mut self.full,
@@ -50,6 +54,8 @@ impl Totals {
             &mut self.evictions,
             &mut self.went_home_idle,
             &mut self.drained,
+            &mut self.trials,
+            &mut self.loyal,
         ]
     }
 
@@ -79,6 +85,10 @@ impl Model {
             return assert_eq!(got, self.nobody(asked, &order));
         };
         let name = &specs[selection.member].name;
+        if self.tries(asked, &order[0]) {
+            assert_eq!((name, selection.affinity, selection.reason), (&order[0], Affinity::Home, None));
+            return;
+        }
         let Some(first) = can.iter().find(|name| self.ready(asked, name)).or(can.first()) else {
             let got = Expected::Go(name.clone(), selection.affinity, selection.reason);
             return assert_eq!(got, self.nobody(asked, &order));
@@ -108,7 +118,7 @@ impl World {
         let called = if let Patience::Called(member) = patience { Some(self.name(member)) } else { None };
         let (now, called_by) = (self.now, called.as_deref());
         let asked = Asked { key, tried: names, patience, called_by, now, world: &self.truth };
-        if chosen == settled.name || self.model.obstacle(&asked, &settled.name).is_some() {
+        if chosen == settled.name || self.model.obstacle(&asked, &settled.name).is_some() || selection.is_trial {
             return;
         }
         assert!(!settled.at_home, "{key:x} left home, which is fine");
@@ -130,8 +140,12 @@ impl World {
         assert!(!tried.contains(selection.member));
         let name = self.name(selection.member);
         let truth = &self.truth[&name];
-        let open = self.settings.fail_open && self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
-        if selection.affinity == Affinity::FailOpen {
+        let may_open = self.settings.fail_open || truth.on_trial();
+        let open = may_open && self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
+        self.totals.loyal += u64::from(!selection.is_trial && truth.on_trial() && truth.serves);
+        if selection.is_trial {
+            assert!(truth.trial_due(0, self.now) && truth.drains_since.is_none(), "{name} is not to be tried");
+        } else if selection.affinity == Affinity::FailOpen {
             assert!(open && truth.drains_since.is_none(), "{name}");
         } else {
             assert!(truth.serves, "{name} does not serve");
@@ -150,8 +164,18 @@ impl World {
     pub(crate) fn check_balance(&self, selection: Selection, names: &[String]) {
         let spec = &self.specs[selection.member];
         let open = selection.affinity == Affinity::FailOpen;
-        let load = |spec: &MemberSpec| self.truth[&spec.name].load() as u64 + 1;
-        for other in self.specs.iter().filter(|other| self.could(other, names, open)) {
+        let load = |spec: &MemberSpec| {
+            let truth = &self.truth[&spec.name];
+            truth.load() as u64 + u64::from(truth.error_load(self.now)) + 1
+        };
+        if selection.is_trial {
+            return;
+        }
+        let on_trial = |spec: &MemberSpec| !open && self.truth[&spec.name].on_trial();
+        let others = self.specs.iter().filter(|other| self.could(other, names, open));
+        // Who does not answer comes last.
+        assert!(!on_trial(spec) || others.clone().all(on_trial), "{} does not answer", spec.name);
+        for other in others.filter(|other| on_trial(spec) == on_trial(other)) {
             assert!(spec.priority <= other.priority, "{} although {} is of a lower tier", spec.name, other.name);
             let warm = [spec, other].iter().all(|spec| self.is_warm(spec));
             if self.settings.balance == Balance::LeastRequests && other.priority == spec.priority && warm {
@@ -165,9 +189,9 @@ impl World {
     /// Nobody could have taken it, and what is said is why.
     pub(crate) fn check_refused(&self, verdict: Verdict, names: &[String]) {
         let anybody = |open: bool| self.specs.iter().any(|other| self.could(other, names, open));
-        let open = self.settings.fail_open && self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
+        let open = self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
         assert!(!(anybody(false) || open && anybody(true)), "somebody could have taken it");
-        let there = |name: &str| available(&self.pool, name) || open && self.truth[name].drains_since.is_none();
+        let there = |name: &str| available(&self.pool, name) || open && self.may_open(name);
         let crowded = self.specs.iter().any(|spec| there(&spec.name) && !names.contains(&spec.name));
         assert_eq!(verdict, if crowded { Verdict::Full } else { Verdict::Nobody });
     }
@@ -177,9 +201,15 @@ impl World {
         let truth = &self.truth[&spec.name];
         let (now, patience) = (self.now, Patience::Spills);
         let asked = Asked { key: 0, tried: names, patience, called_by: None, now, world: &self.truth };
-        (truth.available() || open && truth.drains_since.is_none())
+        (truth.available() || open && self.may_open(&spec.name))
             && !names.contains(&spec.name)
             && !self.model.full(&asked, &spec.name)
+    }
+
+    /// Whether it is tried all the same when nobody is available.
+    fn may_open(&self, name: &str) -> bool {
+        let truth = &self.truth[name];
+        truth.drains_since.is_none() && (self.settings.fail_open || truth.on_trial())
     }
 
     fn is_warm(&self, spec: &MemberSpec) -> bool {

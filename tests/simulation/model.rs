@@ -84,6 +84,9 @@ impl Model {
     pub(crate) fn select(&mut self, asked: &Asked) -> Expected {
         let order = self.order(asked.key);
         let home = order[0].clone();
+        if self.tries(asked, &home) {
+            return Expected::Go(home, Affinity::Home, None);
+        }
         let relieved = |place: &String| order.iter().any(|n| self.tier(n) < self.tier(place) && self.ready(asked, n));
         let stayed = self.place(asked.key, asked.now);
         let left = stayed.as_ref().and_then(|place| self.barred(asked, place));
@@ -126,10 +129,14 @@ impl Model {
     }
 
     fn fail_open(&self, asked: &Asked, order: &[String]) -> Expected {
-        if !self.settings.fail_open || asked.world.values().any(Truth::available) {
+        if asked.world.values().any(Truth::available) {
             return Expected::Nobody;
         }
-        let idle = |name: &&String| asked.world[*name].drains_since.is_none() && !asked.tried.contains(name);
+        let idle = |name: &&String| {
+            let truth = &asked.world[*name];
+            let may = self.settings.fail_open || truth.on_trial();
+            may && truth.drains_since.is_none() && !asked.tried.contains(name)
+        };
         match order.iter().filter(idle).find(|name| !self.full(asked, name)) {
             Some(name) => Expected::Go(name.clone(), Affinity::FailOpen, Some(Reason::Unhealthy)),
             None if order.iter().any(|name| idle(&name)) => Expected::Full,
@@ -137,10 +144,37 @@ impl Model {
         }
     }
 
+    /// Whether this request shows whether its home answers well by now.
+    pub(crate) fn tries(&self, asked: &Asked, home: &String) -> bool {
+        let truth = &asked.world[home];
+        let is_elsewhere = self.last(asked.key, asked.now).is_some_and(|(place, _)| place != home);
+        let is_for_it = match is_elsewhere {
+            true => !truth.serves && truth.trial_due(5000, asked.now),
+            false => !truth.serves || self.shunned(asked, home),
+        };
+        is_for_it && self.could_try(asked, home)
+    }
+
+    pub(crate) fn could_try(&self, asked: &Asked, name: &String) -> bool {
+        let truth = &asked.world[name];
+        let is_free = truth.drains_since.is_none() && !asked.tried.contains(name) && !self.full(asked, name);
+        truth.trial_due(0, asked.now) && is_free
+    }
+
+    /// Whether it does not answer, and has no cache of this session either.
+    pub(crate) fn shunned(&self, asked: &Asked, name: &str) -> bool {
+        asked.world[name].on_trial() && !self.was_there(asked, name)
+    }
+
+    fn was_there(&self, asked: &Asked, name: &str) -> bool {
+        self.known.at(asked.key, name).is_some_and(|seen| self.lately(seen, asked.now))
+    }
+
     /// Why a member is not the one.
     pub(crate) fn obstacle(&self, asked: &Asked, name: &String) -> Option<Reason> {
         match self.barred(asked, name) {
             Some(reason) => Some(reason),
+            None if self.shunned(asked, name) => Some(Reason::Stalled),
             None if self.held_back(asked, name) => Some(Reason::SlowStart),
             None if self.full(asked, name) => Some(Reason::MaxInFlight),
             None if self.busy(asked, name) => Some(Reason::Balance),
@@ -192,8 +226,7 @@ impl Model {
         let own = warmed(&asked.world[name]);
         let best = asked.world.values().filter(|truth| truth.available()).map(warmed).fold(own, f64::max);
         let lot = (Rng::finalize(asked.key) >> 11) as f64 / 2f64.powi(53);
-        let knows = self.known.at(asked.key, name).is_some_and(|seen| self.lately(seen, asked.now));
-        own < best && lot >= own / best && !knows
+        own < best && lot >= own / best && !self.was_there(asked, name)
     }
 
     pub(crate) fn full(&self, asked: &Asked, name: &str) -> bool {
@@ -234,7 +267,8 @@ impl Model {
     }
 
     pub(crate) fn ready(&self, asked: &Asked, name: &String) -> bool {
-        self.barred(asked, name).is_none() && !self.full(asked, name) && !self.held_back(asked, name)
+        let is_open = self.barred(asked, name).is_none() && !self.full(asked, name);
+        is_open && !self.held_back(asked, name) && !self.shunned(asked, name)
     }
 
     pub(crate) fn tier(&self, name: &str) -> u32 {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ingle::core::health::ErrorAnswer;
 use ingle::core::pool::{
     Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overload, Policy, Selection, Settings,
 };
@@ -47,6 +48,14 @@ pub(crate) struct Settled {
 struct Been {
     tried: Tried,
     names: Vec<String>,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Good,
+    Over,
+    Again,
 }
 
 const MAX_ATTEMPTS: usize = 3;
@@ -130,8 +139,10 @@ impl World {
             patience = Patience::Spills;
             self.totals.retries += u64::from(attempt > 0);
             let name = self.name(selection.member);
-            if self.attempt(selection) {
-                return self.land(key, selection, &name);
+            match self.attempt(selection, key % 3) {
+                Outcome::Good => return self.land(key, selection, &name),
+                Outcome::Over => return,
+                Outcome::Again => {}
             }
             been.tried.push(selection.member);
             been.names.push(name);
@@ -224,7 +235,8 @@ impl World {
             self.check_allowed(selection, &been.tried);
             self.check_balance(selection, &been.names);
             self.totals.selected(selection);
-            if self.attempt(selection) {
+            let client = self.rng.next() % 3;
+            if self.attempt(selection, client) != Outcome::Again {
                 return;
             }
             been.tried.push(selection.member);
@@ -232,15 +244,38 @@ impl World {
         }
     }
 
-    /// One attempt; whether it was answered well.
-    fn attempt(&mut self, selection: Selection) -> bool {
+    /// One attempt of a session or a client.
+    fn attempt(&mut self, selection: Selection, origin: u64) -> Outcome {
         let name = self.name(selection.member);
         self.there.push((name.clone(), self.pool.enter(&selection, self.now)));
-        self.truth.get_mut(&name).unwrap().in_flight += 1;
+        let truth = self.truth.get_mut(&name).unwrap();
+        truth.in_flight += 1;
+        if selection.is_trial {
+            truth.start_trial(self.now);
+        }
+        let serves = truth.serves;
+        let mut outcome = Outcome::Again;
         match self.condition(&name) {
-            Condition::Fine => {
+            Condition::Fine | Condition::Breaking => {
                 self.observe(&name, Observation::TrafficOk);
-                return true;
+                return Outcome::Good;
+            }
+            Condition::Stalling => {
+                if self.rng.chance(50) {
+                    self.observe(&name, Observation::Stalled);
+                }
+                return Outcome::Over;
+            }
+            Condition::Erring => {
+                let has_alternative = self.pool.has_alternative(selection.member);
+                assert_eq!(has_alternative, self.is_another_well(&name));
+                let error = Observation::TrafficError(ErrorAnswer { origin, has_alternative });
+                let others =
+                    [error, error, Observation::TrafficAnswered, Observation::TrafficFailed(Cause::BadGateway)];
+                let seen = self.rng.pick(&others);
+                self.observe(&name, seen);
+                // The answer passes, unless nothing else was to be expected.
+                outcome = if serves { Outcome::Over } else { Outcome::Again };
             }
             // A 503 is retried, and no failure.
             Condition::Loading => {}
@@ -248,7 +283,13 @@ impl World {
             Condition::HalfDead | Condition::Flaky => self.observe(&name, Observation::TrafficFailed(Cause::FirstByte)),
         }
         self.leave_at(self.there.len() - 1);
-        false
+        outcome
+    }
+
+    /// Whether another one is available and has less than half of the errors that are too many.
+    fn is_another_well(&self, name: &str) -> bool {
+        let most = self.settings.thresholds.errors;
+        self.truth.iter().any(|(other, truth)| other != name && truth.available() && truth.errors * 2 < most)
     }
 
     fn probe(&mut self) {
@@ -256,9 +297,9 @@ impl World {
         let seen = match self.condition(&name) {
             // Busy: now and then a probe of a good one fails.
             Condition::Fine if self.rng.chance(3) => Observation::ProbeFailed,
-            Condition::Fine | Condition::HalfDead => Observation::ProbeOk,
             Condition::Loading => Observation::ProbeLoading,
             Condition::Dead | Condition::Flaky => Observation::ProbeFailed,
+            _ => Observation::ProbeOk,
         };
         self.observe(&name, seen);
     }
@@ -282,7 +323,16 @@ impl World {
 
     /// Faults come and, more often, go; now and then all of them at once.
     fn fault(&mut self) {
-        let bad = [Condition::Loading, Condition::Dead, Condition::HalfDead, Condition::Flaky];
+        let bad = [
+            Condition::Loading,
+            Condition::Dead,
+            Condition::HalfDead,
+            Condition::Flaky,
+            Condition::Erring,
+            Condition::Erring,
+            Condition::Breaking,
+            Condition::Stalling,
+        ];
         let condition = if self.rng.chance(55) { Condition::Fine } else { self.rng.pick(&bad) };
         if self.rng.chance(5) {
             self.truth.values_mut().for_each(|truth| truth.condition = condition);
@@ -350,6 +400,13 @@ impl World {
         // Several, or more would come than go.
         for _ in 0..self.there.len().min(8) {
             let at = self.rng.below(self.there.len());
+            let name = self.there[at].0.clone();
+            let condition = self.truth.get(&name).map(|truth| truth.condition);
+            match condition {
+                Some(Condition::Fine) => self.observe(&name, Observation::Completed),
+                Some(Condition::Breaking) => self.observe(&name, Observation::Broken),
+                _ => {}
+            }
             self.leave_at(at);
         }
     }
@@ -392,7 +449,11 @@ fn any_settings(rng: &mut Rng, hash_seed: &str) -> Settings {
         idle_ttl: rng.pick(&[500, 5_000, 600_000]),
         max_displaced: rng.pick(&[1, 5, 50, 1000]),
         max_sessions: rng.pick(&[1, 20, 1000]),
-        thresholds: Thresholds { healthy: rng.pick(&[1, 2, 3]), unhealthy: rng.pick(&[1, 2, 3]) },
+        thresholds: Thresholds {
+            healthy: rng.pick(&[1, 2, 3]),
+            unhealthy: rng.pick(&[1, 2, 3]),
+            errors: rng.pick(&[1, 2, 5]),
+        },
         overload: Overload {
             max_in_flight: rng.pick(&[
                 MaxInFlight::Off,

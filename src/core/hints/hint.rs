@@ -92,6 +92,8 @@ pub enum Move {
     SlowStart,
     /// Another one was expected to answer sooner.
     Faster,
+    /// It left requests without output for far longer than others did.
+    Stalled,
     /// The session went home, although its cache was elsewhere.
     Returned,
 }
@@ -106,13 +108,14 @@ impl From<Reason> for Move {
             Reason::Balance => Move::Balance,
             Reason::SlowStart => Move::SlowStart,
             Reason::Faster => Move::Faster,
+            Reason::Stalled => Move::Stalled,
         }
     }
 }
 
 impl Move {
     /// All reasons, in the order in which metrics list them.
-    pub const ALL: [Move; 8] = [
+    pub const ALL: [Move; 9] = [
         Move::Unhealthy,
         Move::Draining,
         Move::Tried,
@@ -120,6 +123,7 @@ impl Move {
         Move::Balance,
         Move::SlowStart,
         Move::Faster,
+        Move::Stalled,
         Move::Returned,
     ];
 
@@ -134,6 +138,7 @@ impl Move {
             Move::Balance => "balance",
             Move::SlowStart => "slow_start",
             Move::Faster => "faster",
+            Move::Stalled => "stalled",
             Move::Returned => "returned",
         }
     }

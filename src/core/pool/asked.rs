@@ -41,8 +41,9 @@ impl<'a> Asked<'a> {
     /// Why this member is not the one to take the request, if there is a reason, the hardest first.
     pub(super) fn obstacle(&self, index: usize) -> Option<Reason> {
         self.barred(index).or_else(|| {
-            let reasons = [Reason::SlowStart, Reason::MaxInFlight, Reason::Balance];
-            reasons.into_iter().zip([Self::held_back, Self::full, Self::busy]).find_map(|(reason, hinders)| {
+            let reasons = [Reason::Stalled, Reason::SlowStart, Reason::MaxInFlight, Reason::Balance];
+            let hindrances = [Self::shunned, Self::held_back, Self::full, Self::busy];
+            reasons.into_iter().zip(hindrances).find_map(|(reason, hinders)| {
                 let hindered = hinders(self, index);
                 hindered.then_some(reason)
             })
@@ -54,9 +55,9 @@ impl<'a> Asked<'a> {
         self.barred(index).is_none() && !self.full(index)
     }
 
-    /// Whether it could take the request, and nothing is to be said for its warming up first.
+    /// Whether it could take the request, and nothing is to be said for its warming up first, or for leaving it alone.
     pub(super) fn ready(&self, index: usize) -> bool {
-        self.can(index) && !self.held_back(index)
+        self.can(index) && !self.held_back(index) && !self.shunned(index)
     }
 
     /// Why this member may not take the request, however much room there is.
@@ -92,9 +93,24 @@ impl<'a> Asked<'a> {
         let Some(key) = self.ask.key.filter(|_| slow_start > 0 && backend.warmed(slow_start, self.now) < 1.0) else {
             return false;
         };
-        let knows =
-            || self.known().and_then(|known| known.at(backend.id())).is_some_and(|place| !self.idle(place.seen));
-        lot(key.bits()) >= self.warmth(index) && !knows()
+        lot(key.bits()) >= self.warmth(index) && !self.has_cache(index)
+    }
+
+    /// Whether the session was at a member lately.
+    fn has_cache(&self, index: usize) -> bool {
+        let id = self.member(index).backend.id();
+        self.known().and_then(|known| known.at(id)).is_some_and(|place| !self.idle(place.seen))
+    }
+
+    /// Whether a member serves only those whose cache it has: it does not answer, while others do.
+    pub(super) fn shunned(&self, index: usize) -> bool {
+        self.member(index).backend.on_trial() && !self.has_cache(index)
+    }
+
+    /// Whether this request could be a trial of a member, which could have gone `before` milliseconds ago.
+    pub(super) fn could_try(&self, index: usize, before: Millis) -> bool {
+        let backend = &self.member(index).backend;
+        backend.trial_due(before, self.now) && !backend.draining() && !self.tried.contains(index) && !self.full(index)
     }
 
     /// How far a member has warmed up, 0 to 1, by the measure of who has come furthest: where all have begun together,

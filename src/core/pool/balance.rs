@@ -6,7 +6,7 @@ use super::{Affinity, Balance, Verdict};
 impl Asked<'_> {
     /// Whose turn it is among those who have room.
     pub(super) fn balance(&self) -> Verdict {
-        if let Some(member) = self.turn(|index| self.can(index)) {
+        if let Some(member) = self.turn(|index| self.ready(index)).or_else(|| self.turn(|index| self.can(index))) {
             return self.go(member, Affinity::Balanced, None);
         }
         match (0..self.pool.members.len()).any(|index| self.barred(index).is_none()) {
@@ -27,7 +27,8 @@ impl Asked<'_> {
 
     /// Whoever has the fewest requests for its weight; among equals, whose turn it is.
     fn least_requests(&self, tier: impl Iterator<Item = usize> + Clone) -> Option<usize> {
-        let loads = || tier.clone().map(|index| (index, self.load_at(index) + 1, self.weight(index)));
+        let load = |index| self.load_at(index) + u64::from(self.member(index).backend.error_load(self.now)) + 1;
+        let loads = || tier.clone().map(|index| (index, load(index), self.weight(index)));
         // Cross-multiplied, so that nothing is rounded.
         let least = loads().reduce(|least, other| {
             let less = other.1 * u64::from(least.2) < least.1 * u64::from(other.2);

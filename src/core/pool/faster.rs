@@ -24,7 +24,7 @@ impl Asked<'_> {
                 (reason.affinity(), Some(reason))
             }
         };
-        Verdict::Go(Selection { member: choice.member, affinity, reason, expected: choice.expected })
+        Verdict::Go(Selection { member: choice.member, affinity, reason, expected: choice.expected, is_trial: false })
     }
 
     /// The member where the session was last, if it is still in the pool.
@@ -61,6 +61,7 @@ impl Asked<'_> {
             seen: place.map(|place| Seen { bytes: u64::from(place.bytes), at: place.seen }),
             last: known.is_some_and(|known| known.last().backend == id),
             slots: member.backend.slots(),
+            errors: if place.is_some() { 0 } else { member.backend.error_load(self.now) },
         }
     }
 

@@ -170,6 +170,14 @@ impl Pool {
         self.sessions.expire(self.keep(), now);
     }
 
+    /// Whether another member than this one is available and does not answer with errors, too. A single bad prompt that
+    /// goes from one backend to the next leaves such a trace at all of them.
+    #[must_use]
+    pub fn has_alternative(&self, member: usize) -> bool {
+        let is_well = |backend: &Backend| backend.available() && backend.errors() * 2 < self.settings.thresholds.errors;
+        self.members.iter().enumerate().any(|(index, other)| index != member && is_well(&other.backend))
+    }
+
     /// The index of the member with this name.
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
@@ -179,7 +187,8 @@ impl Pool {
     /// Counts a request as being at the backend that was selected for it, until the guard drops.
     #[must_use]
     pub fn enter(&self, selection: &Selection, now: Millis) -> InFlight {
-        let there = self.members[selection.member].backend.enter();
+        let backend = &self.members[selection.member].backend;
+        let there = if selection.is_trial { backend.enter_trial(now) } else { backend.enter() };
         match self.settings.policy {
             Policy::ConsistentHash => there,
             Policy::LeastTtft => there.awaiting(selection.expected, &self.rates, now),

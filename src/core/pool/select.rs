@@ -17,6 +17,9 @@ impl Pool {
     #[must_use]
     pub fn select(&self, ask: &Ask, tried: &Tried, now: Millis) -> Verdict {
         let asked = Asked::new(self, *ask, tried, now);
+        if let Some(trial) = asked.trial() {
+            return trial;
+        }
         match (ask.key, self.settings.policy) {
             (None, _) => asked.balance(),
             (Some(key), Policy::ConsistentHash) => asked.by_hash(key),
@@ -32,12 +35,42 @@ impl Pool {
         let mut members = 0..self.members.len();
         match self.members.iter().any(|member| member.backend.available()) {
             true => members.any(|index| asked.can(index)),
-            false => self.settings.fail_open && members.any(|index| asked.open(index)),
+            false => members.any(|index| asked.open(index)),
         }
     }
 }
 
 impl Asked<'_> {
+    /// A member that has to show whether it answers well by now, if this request is the one for it: one without a session,
+    /// or one of a session whose home it is. A session with a cache elsewhere goes only if no other request has come.
+    fn trial(&self) -> Option<Verdict> {
+        let Some(key) = self.ask.key else {
+            let tier = || self.lowest_tier(|index| self.member(index).backend.available());
+            let member = (0..self.pool.members.len()).find(|index| {
+                self.could_try(*index, 0) && tier().is_none_or(|tier| self.member(*index).priority <= tier)
+            })?;
+            return Some(self.go_on_trial(member, Affinity::Balanced));
+        };
+        if !self.pool.members.iter().any(|member| member.backend.trial_due(0, self.now)) {
+            return None;
+        }
+        let home = self.pool.home(key).filter(|home| self.could_try(*home, 0))?;
+        let serves = self.member(home).backend.state().serves();
+        let is_elsewhere = || self.known().is_some_and(|known| known.last().backend != self.member(home).backend.id());
+        let is_for_it = match is_elsewhere() {
+            true => !serves && self.could_try(home, TRIAL_OVERDUE),
+            false => !serves || self.shunned(home),
+        };
+        is_for_it.then(|| self.go_on_trial(home, Affinity::Home))
+    }
+
+    fn go_on_trial(&self, member: usize, affinity: Affinity) -> Verdict {
+        match self.go(member, affinity, None) {
+            Verdict::Go(selection) => Verdict::Go(Selection { is_trial: true, ..selection }),
+            verdict => verdict,
+        }
+    }
+
     /// By the preference order: where the session stays, or at home, or at the next who is available and has room.
     fn by_hash(&self, key: SessionKey) -> Verdict {
         let Some(home) = self.pool.home(key) else { return Verdict::Nobody };
@@ -107,10 +140,10 @@ impl Asked<'_> {
 
     /// The verdict when nobody may take the request, with one that `select` finds among those that are `open`.
     pub(super) fn fail_open(&self, select: impl Fn(&Self) -> Option<usize>) -> Verdict {
-        if !self.pool.settings.fail_open || self.pool.members.iter().any(|member| member.backend.available()) {
+        if self.pool.members.iter().any(|member| member.backend.available()) {
             return Verdict::Nobody;
         }
-        let crowded = |index: usize| !self.member(index).backend.draining() && !self.tried.contains(index);
+        let crowded = |index: usize| self.could_open(index);
         match select(self) {
             Some(member) => self.go(member, Affinity::FailOpen, Some(Reason::Unhealthy)),
             None if (0..self.pool.members.len()).any(crowded) => Verdict::Full,
@@ -122,11 +155,20 @@ impl Asked<'_> {
     pub(super) fn go(&self, member: usize, affinity: Affinity, reason: Option<Reason>) -> Verdict {
         let (bytes, weight) = (self.ask.bytes, self.member(member).weight);
         let expected = Expected { bytes, seen: 0, age: 0, estimate: bytes, weight };
-        Verdict::Go(Selection { member, affinity, reason, expected })
+        Verdict::Go(Selection { member, affinity, reason, expected, is_trial: false })
     }
 
     /// Whether to try a member all the same when nobody is healthy.
     pub(super) fn open(&self, index: usize) -> bool {
-        !self.member(index).backend.draining() && !self.tried.contains(index) && !self.full(index)
+        self.could_open(index) && !self.full(index)
+    }
+
+    /// The same, however much room there is. One whose probes are good answers some requests, perhaps.
+    fn could_open(&self, index: usize) -> bool {
+        let backend = &self.member(index).backend;
+        (self.pool.settings.fail_open || backend.on_trial()) && !backend.draining() && !self.tried.contains(index)
     }
 }
+
+/// A trial that could have gone this long ago is worth a session's cache elsewhere.
+const TRIAL_OVERDUE: Millis = 5000;

@@ -76,6 +76,8 @@ pub struct Selection {
     /// What is expected of it there: with [`Policy::LeastTtft`](super::Policy::LeastTtft) from what is known of the
     /// session, else only from its length.
     pub expected: Expected,
+    /// Whether it is to show whether the backend answers well by now; see [`Trials`](crate::core::health::Trials).
+    pub is_trial: bool,
 }
 
 /// What became of a request's affinity; the label and header value of the same name.
@@ -137,11 +139,13 @@ pub enum Reason {
     SlowStart,
     /// Another one will probably have the first token sooner.
     Faster,
+    /// It leaves requests without output for far longer than others do, and this session has no cache there.
+    Stalled,
 }
 
 impl Reason {
     /// All reasons, in the order in which metrics list them.
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Unhealthy,
         Reason::Draining,
         Reason::Tried,
@@ -149,6 +153,7 @@ impl Reason {
         Reason::Balance,
         Reason::SlowStart,
         Reason::Faster,
+        Reason::Stalled,
     ];
 
     /// The name in metrics and logs.
@@ -162,6 +167,7 @@ impl Reason {
             Reason::Balance => "balance",
             Reason::SlowStart => "slow_start",
             Reason::Faster => "faster",
+            Reason::Stalled => "stalled",
         }
     }
 
@@ -170,7 +176,9 @@ impl Reason {
     pub fn affinity(self) -> Affinity {
         match self {
             Reason::Unhealthy | Reason::Draining | Reason::Tried => Affinity::Failover,
-            Reason::MaxInFlight | Reason::Balance | Reason::SlowStart | Reason::Faster => Affinity::Spilled,
+            Reason::MaxInFlight | Reason::Balance | Reason::SlowStart | Reason::Faster | Reason::Stalled => {
+                Affinity::Spilled
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Candidate<'a> {
     pub last: bool,
     /// How many requests it works on at once, if that is known.
     pub slots: Option<u32>,
+    /// Requests that it would still have if it had not answered them with errors.
+    pub errors: u32,
 }
 
 /// What a backend has seen of a session.
@@ -155,6 +157,8 @@ struct Moment {
     unread: f64,
     /// Bytes for each prompt that others wait for.
     other: f64,
+    /// Bytes for each request that was answered with an error, of which there are more than none.
+    error: f64,
     /// What a backend of weight 1 reads while an answer takes its time.
     answer: f64,
     recompute: f64,
@@ -169,6 +173,7 @@ impl Moment {
             bytes_per_ms,
             unread: 1.0 - rates.whole() * (1.0 - UNREAD_OF_WHOLE),
             other: OTHERS * rates.size(),
+            error: rates.size().max(MOVE_BYTES),
             answer: rates.answer() * bytes_per_ms,
             recompute,
             recompute_at_home: recompute * (1.0 - lean.home),
@@ -188,6 +193,7 @@ impl Moment {
             Some(slots) if there >= slots as usize => pending.max(self.slot_wait(slots, there) * speed),
             _ => pending,
         };
+        let wait = if candidate.errors == 0 { wait } else { wait + self.error * f64::from(candidate.errors) };
         let unknown_at_home = candidate.home && expected.seen == 0;
         let weight = if unknown_at_home { self.recompute_at_home } else { self.recompute };
         let recompute = weight * expected.estimate as f64;

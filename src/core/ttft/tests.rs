@@ -50,6 +50,7 @@ impl Fleet {
             seen: place.map(|(_, seen)| *seen),
             last: place.is_some(),
             slots: None,
+            errors: 0,
         }
     }
 
