@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::core::budget::RetryBudget;
 use crate::core::hints::Move;
+use crate::core::latency::Histogram;
 use crate::core::rate::Rate;
+use crate::core::stall::{STALLED_AFTER, is_stalled};
 use crate::core::{Affinity, Millis, Observation, Pool, Selection, State, Tried, Verdict};
 use crate::gauge::Gauge;
 use crate::link::{Deadlines, Link};
@@ -153,6 +155,36 @@ impl Snapshot {
         !produces(&self.links[member]) && others.into_iter().any(|(_, link)| produces(link))
     }
 
+    /// Notes which backends leave requests without output, while others produce some.
+    fn note_stalls(&self, now: Millis) {
+        let mut median = None;
+        for (member, link) in self.links.iter().enumerate() {
+            let Some(since) =
+                link.attempts.waits_since().filter(|_| link.backend.state().serves() && !link.backend.on_trial())
+            else {
+                continue;
+            };
+            let waited = now.saturating_sub(since);
+            if waited <= STALLED_AFTER
+                || !is_stalled(waited, *median.get_or_insert_with(|| self.median(now)))
+                || !self.others_produce(member, since)
+            {
+                continue;
+            }
+            link.backend.observe(Observation::Stalled, self.pool.settings().thresholds, now);
+            let (pool, backend) = (&self.config.pool().name, link.backend.name());
+            link.note_error(format!("no output for {waited} ms, while others produce some"));
+            tracing::warn!(%pool, backend, waited_ms = waited, "backend stalled: it gets no new sessions");
+        }
+    }
+
+    /// How long half of the pool's requests waited for their first output lately.
+    fn median(&self, now: Millis) -> Option<Millis> {
+        let mut sum = Histogram::default();
+        self.links.iter().for_each(|link| link.add_first_tokens(&mut sum, now));
+        Some(sum.quantiles()?.p50)
+    }
+
     /// Whether a request that has been to `tried` can be served later, if it waits: no backend can serve it now, and one
     /// that it was not sent to may come.
     #[must_use]
@@ -192,6 +224,7 @@ impl Snapshot {
     /// available (what waits at a slow one, or one that answers with errors, can still be answered); calls who waits for room. A snapshot that is no longer in force needs it for as long as requests keep
     /// it.
     pub fn cut(&self, now: Millis) {
+        self.note_stalls(now);
         for (member, link) in self.links.iter().enumerate() {
             // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
             link.queue.call();

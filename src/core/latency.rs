@@ -45,8 +45,13 @@ impl Latencies {
     #[must_use]
     pub fn quantiles(&self, now: Millis) -> Option<Quantiles> {
         let mut sum = Histogram::default();
-        self.window.buckets(now).for_each(|(_, histogram)| sum.add(histogram));
+        self.add_to(&mut sum, now);
         sum.quantiles()
+    }
+
+    /// Adds those counted in the last five minutes.
+    pub fn add_to(&self, sum: &mut Histogram, now: Millis) {
+        self.window.buckets(now).for_each(|(_, histogram)| sum.add(histogram));
     }
 }
 

@@ -21,6 +21,7 @@
 //! - [`clients`]: what each client uses;
 //! - [`ttft`]: the policy `least_ttft`, where the first token will probably come soonest;
 //! - [`signals`]: what a backend says of its own load;
+//! - [`stall`]: when a request has waited for too long;
 //! - [`usage`]: prompt and cached tokens, read from the end of a response;
 //! - [`window`], [`savings`], [`latency`]: what happened lately; what affinity saved; how long first tokens took;
 //! - [`history`]: what a pool did in each piece of the last quarter of an hour;
@@ -51,6 +52,7 @@ pub mod savings;
 pub mod session;
 pub mod sessions;
 pub mod signals;
+pub mod stall;
 pub mod ttft;
 pub mod usage;
 pub mod window;

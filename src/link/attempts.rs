@@ -71,6 +71,8 @@ pub enum Cut {
 pub struct Terms {
     /// Whether the request could go to another backend.
     pub movable: bool,
+    /// Whether it is work for a model.
+    pub is_inference: bool,
     /// When the request's head came.
     pub started: Millis,
     /// How long the attempt can take.
@@ -126,6 +128,16 @@ impl Attempts {
     pub fn progress_since(&self, since: Millis) -> bool {
         self.last_progress.load(Ordering::Relaxed) > since
             || self.entries.lock().iter().any(|(_, entry)| entry.progress.load(Ordering::Relaxed) > since)
+    }
+
+    /// Since when the request for a model has waited whose response has not started and that was sent first.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Millis> {
+        let waits = |entry: &Entry| entry.terms.is_inference && entry.progress.load(Ordering::Relaxed) == 0;
+        let entries = self.entries.lock();
+        let sent =
+            entries.iter().filter(|(_, entry)| waits(entry)).map(|(_, entry)| entry.sent.load(Ordering::Relaxed));
+        sent.filter(|sent| *sent != 0).min()
     }
 
     fn cut(&self, why: impl Fn(&Entry) -> Option<Cut>) -> usize {
@@ -235,7 +247,7 @@ mod tests {
     const NONE: Deadlines = Deadlines { first_byte: None, first_token: None, idle: None, total: None };
 
     fn terms(movable: bool, deadlines: Deadlines) -> Terms {
-        Terms { movable, started: 100, deadlines }
+        Terms { movable, is_inference: true, started: 100, deadlines }
     }
 
     fn attempt(table: &Arc<Attempts>, deadlines: Deadlines) -> Attempt {
@@ -310,6 +322,20 @@ mod tests {
         attempt.progress(290);
         assert_eq!(table.cut_late(389), 0, "the backend can answer without the rest of the request");
         assert_eq!((table.cut_late(390), attempt.reason()), (1, Some(Cut::Idle)));
+    }
+
+    #[test]
+    fn oldest_wait_is_that_of_a_model() {
+        let table = Arc::new(Attempts::default());
+        let other = Terms { is_inference: false, ..terms(true, NONE) };
+        let (_list, upload) = (table.enter(other, 100, None), table.enter(terms(true, NONE), 150, Some(900)));
+        assert_eq!(table.waits_since(), None);
+        let (first, _second) = (table.enter(terms(true, NONE), 200, None), table.enter(terms(true, NONE), 300, None));
+        assert_eq!(table.waits_since(), Some(200));
+        first.progress(500);
+        assert_eq!(table.waits_since(), Some(300));
+        upload.sent(250);
+        assert_eq!(table.waits_since(), Some(250));
     }
 
     #[test]

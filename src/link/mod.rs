@@ -27,7 +27,7 @@ pub use queue::{Place, Queue, Seat};
 
 use crate::config;
 use crate::core::history::Load;
-use crate::core::latency::{Latencies, Quantiles};
+use crate::core::latency::{Histogram, Latencies, Quantiles};
 use crate::core::{Affinity, Backend, Millis, State};
 use crate::metrics::{BackendMetrics, Metrics};
 
@@ -113,6 +113,11 @@ impl Link {
     #[must_use]
     pub fn first_tokens(&self, now: Millis) -> Option<Quantiles> {
         self.first_tokens.lock().quantiles(now)
+    }
+
+    /// Adds how long its requests waited to those of others.
+    pub fn add_first_tokens(&self, sum: &mut Histogram, now: Millis) {
+        self.first_tokens.lock().add_to(sum, now);
     }
 
     /// Notes whether anything listens there, as the last probe has shown.

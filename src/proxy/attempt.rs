@@ -164,7 +164,8 @@ fn enter(ctx: &Ctx, received: u64, link: &Link) -> Attempt {
     let movable = ctx.body.is_replayable() && retry::has_another(ctx);
     let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
     let due = (!ctx.body.is_here()).then(|| upload_due(grace, ctx.started, now, received));
-    link.attempts.enter(Terms { movable, started: ctx.started, deadlines: ctx.snapshot.deadlines }, now, due)
+    let (is_inference, started, deadlines) = (ctx.is_inference, ctx.started, ctx.snapshot.deadlines);
+    link.attempts.enter(Terms { movable, is_inference, started, deadlines }, now, due)
 }
 
 /// The request for this backend. A body that is not held can be sent once.

@@ -15,6 +15,7 @@
 //! | `health` | warming, unhealthy, probation; what is and what is not held against a backend; readiness |
 //! | `errors` | backends that answer with errors: taken out, tried, brought back; what their answers teach |
 //! | `broken` | responses that break off: counted by cause, and held against a backend that does it again and again |
+//! | `stalled` | backends that leave requests without output beside others that do not; saturation, which is not that |
 //! | `affinity` | every turn at home, shares by weight, replicas agree |
 //! | `overload` | bounded load: who waits for room, who spills, who is refused |
 //! | `failover` | a killed backend: who moves, who stays, who returns |
@@ -95,6 +96,7 @@ mod sessions;
 mod signals;
 mod slow_clients;
 mod stale;
+mod stalled;
 mod streams;
 mod timeouts;
 mod tls;
