@@ -222,14 +222,14 @@ function showReuse(element, part, all) {
 
 function buildBackend(row, name) {
   head(row, name);
-  cell(row, "", "state").append(make("span", "pill"), make("span", "pill"));
+  cell(row, "", "state").append(make("span", "pill"), make("span", "pill"), make("span", "pill"));
   cell(row, "In flight", "number").append(make("span"), sparkline());
   cell(row, "Requests", "number");
   cell(row, "Per second", "number");
   for (const label of ["Running", "Waiting", "KV used"]) cell(row, label, "number signal");
   cell(row, "First token", "number");
   reuseCell(row, "reuse wide");
-  cell(row, "Last error", "error wide").append(make("span"), make("small"));
+  cell(row, "Last error", "error wide").append(make("span"), make("small"), make("small", "broken"));
   const button = cell(row, "", "wide").appendChild(make("button"));
   button.type = "button";
   button.addEventListener("click", () => drain(button, name));
@@ -241,6 +241,8 @@ function updateBackend(row, backend, now) {
   pill(state.children[0], STATES[backend.state] || "quiet", backend.state);
   pill(state.children[1], "wait", "draining");
   state.children[1].hidden = !backend.draining;
+  pill(state.children[2], "wait", "on trial");
+  state.children[2].hidden = !backend.on_trial;
   write(inFlight.firstChild, whole(backend.in_flight));
   write(requests, whole(backend.requests));
   write(perSecond, rateText(rate(backend.name)));
@@ -254,6 +256,9 @@ function updateBackend(row, backend, now) {
   write(error.children[0], backend.last_error || "none");
   const age = Math.max(0, (now - Date.parse(backend.last_error_at)) / 1000);
   write(error.children[1], backend.last_error_at ? `${span(age)} ago` : "");
+  const broken = backend.streams_broken;
+  error.children[2].hidden = !broken;
+  write(error.children[2], broken === 1 ? "1 stream broken" : `${whole(broken)} streams broken`);
   const button = action.firstChild;
   write(button, backend.draining ? "Undrain" : "Drain");
   button.setAttribute("aria-label", `${button.textContent} ${backend.name}`);
