@@ -10,7 +10,7 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and the labels that it has from the start, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 34] = [
+const FAMILIES: [(&str, &str, &[&str]); 35] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_kv_usage_ratio", "gauge", &[]),
     ("ingle_backend_running_requests", "gauge", &[]),
@@ -101,7 +101,7 @@ async fn every_family_is_there_from_the_start_with_its_labels_at_0() {
     assert_eq!(values("ingle_memory_accounted_bytes", "of"), "bodies connections http2 requests tls");
     let hints = "hot_session low_reuse no_cached_figures no_session sessions_move single_use_ids";
     assert_eq!(values("ingle_hint", "hint"), hints);
-    let reasons = "balance draining faster max_in_flight returned slow_start tried unhealthy";
+    let reasons = "balance draining faster max_in_flight returned slow_start stalled tried unhealthy";
     assert_eq!(values("ingle_session_moves_total", "reason"), reasons);
 
     let not_0 = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
