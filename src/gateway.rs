@@ -149,8 +149,11 @@ impl Gateway {
         let old = self.snapshot.load_full();
         let new = old.rebuild(config, &self.metrics, self.clock.now());
         bounds::warn_of_descriptors(&new, Some(&old));
+        let changes = Arc::clone(&new.changes);
         self.access.apply(prepared.access, Arc::new(new), &self.snapshot);
         self.past.add(&old);
+        // What waits for a backend looks at the new ones.
+        changes.send_replace(());
         self.reloaded.send_replace(());
     }
 

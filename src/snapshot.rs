@@ -225,9 +225,14 @@ impl Snapshot {
     /// it.
     pub fn cut(&self, now: Millis) {
         self.note_stalls(now);
+        let has_room = self.pool.has_room();
         for (member, link) in self.links.iter().enumerate() {
             // Room is made not only by who leaves: the bounds move, too, and who waits for a dead backend has to know.
-            link.queue.call();
+            if has_room {
+                link.queue.call_all();
+            } else {
+                link.queue.call();
+            }
             link.idle.expire(self.keep_alive, now);
             let late = link.attempts.cut_late(now);
             let others =

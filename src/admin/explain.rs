@@ -19,9 +19,11 @@ pub struct Explained {
     pub order: Vec<String>,
     /// Where a request would go now.
     pub would_go_to: Option<String>,
+    /// Where it would wait for room, if it would: its cache is there, or all are full.
+    pub would_wait_at: Option<String>,
     /// What would become of its affinity.
     pub affinity: Option<&'static str>,
-    /// Why it would not be at home, or not where it was.
+    /// Why it would not be at home, or not where it was, or would wait.
     pub reason: Option<&'static str>,
     /// What the gateway would answer by itself, if it would: the code of the error.
     pub refused: Option<&'static str>,
@@ -97,8 +99,15 @@ pub fn explain(snapshot: &Snapshot, id: &str, bytes: u64, now: Millis) -> Option
         home: order.first().cloned()?,
         order,
         would_go_to: selection.map(|selection| name(selection.member)),
+        would_wait_at: match verdict {
+            Verdict::Wait { member, .. } => Some(name(member)),
+            Verdict::Go(_) | Verdict::Full | Verdict::Nobody => None,
+        },
         affinity: selection.map(|selection| Affinity::as_str(selection.affinity)),
-        reason: selection.and_then(|selection| selection.reason).map(Reason::as_str),
+        reason: match verdict {
+            Verdict::Wait { reason, .. } => Some(reason.as_str()),
+            _ => selection.and_then(|selection| selection.reason).map(Reason::as_str),
+        },
         refused: match verdict {
             Verdict::Full => Some("overloaded"),
             Verdict::Nobody => Some("no_backend_available"),

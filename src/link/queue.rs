@@ -74,9 +74,22 @@ impl Queue {
             first.notify_one();
         }
     }
+
+    /// There may be room elsewhere: calls all, in their order.
+    pub fn call_all(&self) {
+        if !self.is_empty() {
+            self.line.lock().iter().for_each(|bell| bell.notify_one());
+        }
+    }
 }
 
 impl Place {
+    /// Whether nobody stands before it.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.queue.line.lock().front().is_some_and(|first| Arc::ptr_eq(first, &self.bell))
+    }
+
     /// Resolves when it is this place's turn to look for room; as often as there may be some.
     pub async fn called(&self) {
         self.bell.notified().await;

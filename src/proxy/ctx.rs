@@ -20,7 +20,7 @@ use crate::snapshot::Snapshot;
 
 /// One request.
 pub(super) struct Ctx {
-    /// The snapshot it started with, and keeps.
+    /// The snapshot it started with, and keeps from its first attempt on.
     pub(super) snapshot: Arc<Snapshot>,
     /// The connection it came on.
     pub(super) connection: Arc<Connection>,
@@ -131,6 +131,23 @@ impl Ctx {
     /// Selects a backend.
     pub(super) fn select(&self, patience: Patience) -> Verdict {
         self.snapshot.pool.select(&self.ask(patience), &self.tried, self.now())
+    }
+
+    /// Goes on with the snapshot that new requests get, while it waits: the backend that it waits for can have been added by
+    /// a reload. It is still the same session, and has still been where it was.
+    pub(super) fn renew(&mut self) {
+        let new = self.gateway().snapshot.load_full();
+        let old = &self.snapshot;
+        let is_same =
+            new.config.pool().name == old.config.pool().name && new.pool.settings().seed == old.pool.settings().seed;
+        if Arc::ptr_eq(&new, old) || !is_same {
+            return;
+        }
+        let id = |member: usize| old.pool.members()[member].backend.id();
+        let number = |member| new.pool.members().iter().position(|other| other.backend.id() == id(member));
+        self.tried = self.tried.renumbered(number);
+        self.selection = None;
+        self.snapshot = new;
     }
 
     /// The link to the backend where the request is now.

@@ -83,7 +83,7 @@ async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, O
     }
     ctx.tried.push(selection.member);
     ctx.selection = Some(selection);
-    ctx.record.attempt(selection);
+    ctx.record.attempt(&ctx.snapshot, selection);
     Ok(selection)
 }
 

@@ -145,8 +145,11 @@ impl Record {
         self.turn = Some(turn);
     }
 
-    /// A backend was selected, for another attempt.
-    pub(super) fn attempt(&mut self, selection: Selection) {
+    /// A backend of this snapshot was selected, for another attempt.
+    pub(super) fn attempt(&mut self, snapshot: &Arc<Snapshot>, selection: Selection) {
+        if !Arc::ptr_eq(&self.snapshot, snapshot) {
+            self.snapshot = Arc::clone(snapshot);
+        }
         self.selection = Some(selection);
         self.attempts += 1;
         self.phase = Phase::Waiting;

@@ -1,4 +1,4 @@
-//! Waiting: for room where the session's cache is, and for a gateway that has just begun to know who is there.
+//! Waiting: for room, and for a gateway that has just begun to know who is there.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::client::Client;
 use super::ctx::Ctx;
 use super::refusal::Refused;
 use super::retry::Over;
-use crate::core::{Patience, Verdict};
+use crate::core::{Patience, Selection, Verdict};
 use crate::link::Link;
 use crate::metrics::QueueExit;
 
@@ -21,17 +21,27 @@ pub(super) fn patience(ctx: &Ctx) -> Patience {
     if lets && !ctx.waited && ctx.body.is_here() { Patience::Waits } else { Patience::Spills }
 }
 
-/// Waits in the line of a member, at most as long as the pool lets it, until it is called and there is room; then says
+/// Waits in the line of a member, at most as long as the pool lets it, until there is room there or elsewhere; then says
 /// where to go. A client that leaves meanwhile leaves the line.
 ///
 /// # Errors
 /// The client left.
 pub(super) async fn for_room<C: Client>(client: &mut C, ctx: &mut Ctx, member: usize) -> Result<Verdict, Over> {
     ctx.waited = true;
+    let until = Instant::now() + ctx.snapshot.config.pool().overload.queue_wait.unwrap_or_default();
+    let mut member = member;
+    loop {
+        match in_line(client, ctx, member, until).await? {
+            Verdict::Wait { member: other, .. } => member = other,
+            verdict => return Ok(verdict),
+        }
+    }
+}
+
+/// The wait in one line. The verdict is to wait in another one if a reload has removed this one.
+async fn in_line<C: Client>(client: &mut C, ctx: &mut Ctx, member: usize, until: Instant) -> Result<Verdict, Over> {
     let link = Arc::clone(&ctx.snapshot.links[member]);
     let mut exit = Exit { link: &link, how: QueueExit::Left };
-    let limit = ctx.snapshot.config.pool().overload.queue_wait.unwrap_or_default();
-    let until = Instant::now() + limit;
     let verdict = {
         let _counted = link.backend.queue();
         let place = link.queue.join();
@@ -42,18 +52,26 @@ pub(super) async fn for_room<C: Client>(client: &mut C, ctx: &mut Ctx, member: u
                 () = place.called() => {}
                 () = sleep_until(until) => break None,
             }
-            match ctx.select(Patience::Called(member)) {
-                Verdict::Wait { .. } => {}
+            ctx.renew();
+            let here = ctx.snapshot.links.iter().position(|other| Arc::ptr_eq(&other.queue, &link.queue));
+            let patience = match here {
+                Some(member) if place.is_first() => Patience::Called(member),
+                Some(member) => Patience::InLine(member),
+                None => Patience::Waits,
+            };
+            match ctx.select(patience) {
+                Verdict::Wait { member, .. } if Some(member) == here => {}
                 verdict => break Some(verdict),
             }
         }
     };
     // Who has waited for long enough waits no more, and does not stand in its own way.
     let verdict = verdict.unwrap_or_else(|| ctx.select(Patience::Spills));
+    let is_here = |selection: Selection| Arc::ptr_eq(&ctx.snapshot.links[selection.member].backend, &link.backend);
     exit.how = match verdict {
-        Verdict::Go(selection) if selection.member == member => QueueExit::Served,
-        Verdict::Go(_) => QueueExit::Spilled,
-        Verdict::Wait { .. } | Verdict::Full | Verdict::Nobody => QueueExit::Refused,
+        Verdict::Go(selection) if is_here(selection) => QueueExit::Served,
+        Verdict::Go(_) | Verdict::Wait { .. } => QueueExit::Spilled,
+        Verdict::Full | Verdict::Nobody => QueueExit::Refused,
     };
     Ok(verdict)
 }
@@ -73,16 +91,16 @@ pub(super) async fn for_first_probes(ctx: &Ctx) {
 /// # Errors
 /// The client left.
 pub(super) async fn for_backend<C: Client>(client: &mut C, ctx: &mut Ctx, verdict: Verdict) -> Result<Verdict, Over> {
-    let snapshot = Arc::clone(&ctx.snapshot);
-    let hold = &snapshot.config.pool().hold;
+    let hold = &ctx.snapshot.config.pool().hold;
     let Some(limit) = hold.timeout else { return Ok(verdict) };
-    let Some(_held) = snapshot.held.take(1, hold.max_requests as usize) else { return Ok(Verdict::Nobody) };
+    let Some(_held) = ctx.snapshot.held.take(1, hold.max_requests as usize) else { return Ok(Verdict::Nobody) };
     let waited = Duration::from_millis(ctx.now().saturating_sub(ctx.started));
     let until = Instant::now() + limit.saturating_sub(waited);
-    let mut changes = snapshot.changes.subscribe();
+    let mut changes = ctx.snapshot.changes.subscribe();
     loop {
+        ctx.renew();
         let verdict = ctx.select(patience(ctx));
-        if Instant::now() >= until || !snapshot.is_worth_waiting(&verdict, &ctx.tried) {
+        if Instant::now() >= until || !ctx.snapshot.is_worth_waiting(&verdict, &ctx.tried) {
             return Ok(verdict);
         }
         tokio::select! {

@@ -115,7 +115,7 @@ impl World {
     pub(crate) fn check_settled(&mut self, key: u64, patience: Patience, selection: Selection, names: &[String]) {
         let Some(settled) = self.settled.get(&key) else { return };
         let chosen = self.name(selection.member);
-        let called = if let Patience::Called(member) = patience { Some(self.name(member)) } else { None };
+        let called = self.line_of(patience);
         let (now, called_by) = (self.now, called.as_deref());
         let asked = Asked { key, tried: names, patience, called_by, now, world: &self.truth };
         if chosen == settled.name || self.model.obstacle(&asked, &settled.name).is_some() || selection.is_trial {
@@ -187,10 +187,21 @@ impl World {
     }
 
     /// Nobody could have taken it, and what is said is why.
-    pub(crate) fn check_refused(&self, verdict: Verdict, names: &[String]) {
+    pub(crate) fn check_refused(&self, verdict: Verdict, patience: Patience, names: &[String]) {
         let anybody = |open: bool| self.specs.iter().any(|other| self.could(other, names, open));
         let open = self.specs.iter().all(|spec| !available(&self.pool, &spec.name));
         assert!(!(anybody(false) || open && anybody(true)), "somebody could have taken it");
+        let lines = self.specs.iter().filter(|spec| available(&self.pool, &spec.name) && !names.contains(&spec.name));
+        let most = self.settings.overload.max_waiting as usize;
+        let has_line = patience == Patience::Waits && lines.clone().any(|spec| self.truth[&spec.name].queued < most);
+        if let Verdict::Wait { member, .. } = verdict {
+            let spec = &self.specs[member];
+            assert!(
+                has_line && self.truth[&spec.name].queued < most && lines.clone().any(|line| line.name == spec.name)
+            );
+            return;
+        }
+        assert!(!has_line, "it could wait");
         let there = |name: &str| available(&self.pool, name) || open && self.may_open(name);
         let crowded = self.specs.iter().any(|spec| there(&spec.name) && !names.contains(&spec.name));
         assert_eq!(verdict, if crowded { Verdict::Full } else { Verdict::Nobody });

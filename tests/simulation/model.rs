@@ -27,7 +27,7 @@ pub(crate) struct Model {
     pub(crate) known: Known,
 }
 
-/// A request, as the model is asked about it. Who was called is called by name.
+/// A request, as the model is asked about it. Where it waits is told by name.
 pub(crate) struct Asked<'a> {
     pub(crate) key: u64,
     pub(crate) tried: &'a [String],
@@ -104,7 +104,8 @@ impl Model {
                 elsewhere => elsewhere,
             };
         };
-        if matches!(reason, Reason::MaxInFlight | Reason::Balance) && self.waits(asked, &anchor) {
+        let is_full = matches!(reason, Reason::MaxInFlight | Reason::Balance);
+        if is_full && self.waits(asked, &anchor) && self.keeps_cache(asked, &anchor) {
             return Expected::Wait(anchor, reason);
         }
         let ready: Vec<_> = order.iter().filter(|name| self.ready(asked, name)).collect();
@@ -120,10 +121,11 @@ impl Model {
     /// Nobody has room, or nobody is available.
     pub(crate) fn nobody(&self, asked: &Asked, order: &[String]) -> Expected {
         let may = |name: &&String| self.barred(asked, name).is_none();
-        let called = order.iter().find(|name| Some(name.as_str()) == asked.called_by).filter(may);
-        match called.or(order.iter().find(may)) {
-            Some(name) if self.waits(asked, name) => Expected::Wait(name.clone(), Reason::MaxInFlight),
-            Some(_) => Expected::Full,
+        let here = order.iter().find(|name| self.is_in_line(asked, name)).filter(may);
+        let line = || order.iter().filter(may).find(|name| self.has_line(asked, name));
+        match here.or_else(line).filter(|_| asked.patience != Patience::Spills) {
+            Some(name) => Expected::Wait(name.clone(), Reason::MaxInFlight),
+            None if order.iter().any(|name| may(&name)) => Expected::Full,
             None => self.fail_open(asked, order),
         }
     }
@@ -244,7 +246,7 @@ impl Model {
         let Some(factor) = overload.balance_factor.filter(|_| asked.world[name].available()) else { return false };
         let tier = self.specs.iter().filter(|spec| spec.priority == self.tier(name));
         let tier: Vec<_> = tier.filter(|spec| asked.world[&spec.name].available()).collect();
-        let own = usize::from(asked.called_by.is_none());
+        let own = usize::from(!matches!(asked.patience, Patience::Called(_) | Patience::InLine(_)));
         let total = tier.iter().map(|spec| asked.world[&spec.name].load()).sum::<usize>() + own;
         let weights = tier.iter().map(|spec| u64::from(spec.weight)).sum::<u64>() as f64;
         let weight = f64::from(self.specs.iter().find(|spec| spec.name == name).unwrap().weight);
@@ -255,15 +257,30 @@ impl Model {
     /// What is before this request; those who wait are behind one who was called.
     fn load(&self, asked: &Asked, name: &str) -> usize {
         let truth = &asked.world[name];
-        if asked.called_by == Some(name) { truth.in_flight } else { truth.load() }
+        let is_called = matches!(asked.patience, Patience::Called(_));
+        if is_called && self.is_in_line(asked, name) { truth.in_flight } else { truth.load() }
+    }
+
+    fn is_in_line(&self, asked: &Asked, name: &str) -> bool {
+        asked.called_by == Some(name)
+    }
+
+    fn has_line(&self, asked: &Asked, name: &str) -> bool {
+        asked.world[name].queued < self.settings.overload.max_waiting as usize
     }
 
     fn waits(&self, asked: &Asked, name: &str) -> bool {
         match asked.patience {
-            Patience::Waits => asked.world[name].queued < self.settings.overload.max_waiting as usize,
-            Patience::Called(_) => asked.called_by == Some(name),
+            Patience::Waits => self.has_line(asked, name),
+            Patience::Called(_) | Patience::InLine(_) => self.is_in_line(asked, name),
             Patience::Spills => false,
         }
+    }
+
+    /// It was there lately, and the cache has not been lost since.
+    fn keeps_cache(&self, asked: &Asked, name: &str) -> bool {
+        let warm = |seen: Millis| asked.world[name].cold_since.is_none_or(|cold| seen > cold);
+        self.known.at(asked.key, name).is_some_and(|seen| self.lately(seen, asked.now) && warm(seen))
     }
 
     pub(crate) fn ready(&self, asked: &Asked, name: &String) -> bool {

@@ -153,7 +153,7 @@ impl World {
         let ask = Ask { key: Some(SessionKey::from_bits(key)), bytes: key % 100_000, patience };
         let verdict = self.pool.select(&ask, &been.tried, self.now);
         assert_eq!(verdict, self.pool.select(&ask, &been.tried, self.now), "asked twice, two answers");
-        let called = if let Patience::Called(member) = patience { Some(self.name(member)) } else { None };
+        let called = self.line_of(patience);
         let (called_by, world) = (called.as_deref(), &self.truth);
         let asked = Asked { key, tried: &been.names, patience, called_by, now: self.now, world };
         match self.settings.policy {
@@ -178,6 +178,14 @@ impl World {
         verdict
     }
 
+    /// The name of the member at which it waits.
+    pub(crate) fn line_of(&self, patience: Patience) -> Option<String> {
+        match patience {
+            Patience::Called(member) | Patience::InLine(member) => Some(self.name(member)),
+            Patience::Waits | Patience::Spills => None,
+        }
+    }
+
     fn wait(&mut self, key: u64, member: usize) {
         let name = self.name(member);
         let bound = self.settings.overload.max_waiting as usize;
@@ -200,8 +208,13 @@ impl World {
         if patience < 6
             && let Some(member) = self.pool.position(&name)
         {
-            let called = self.select(key, Patience::Called(member), &Been::default());
-            if matches!(called, Verdict::Wait { .. }) {
+            // Or another one looks, in case there is room elsewhere.
+            let (key, patience) = match any == first {
+                true => (key, Patience::Called(member)),
+                false => (self.waiting[any].0, Patience::InLine(member)),
+            };
+            let called = self.select(key, patience, &Been::default());
+            if matches!(called, Verdict::Wait { .. }) || any != first {
                 return;
             }
             self.totals.called += u64::from(called.selection().is_some_and(|selection| selection.member == member));
@@ -230,8 +243,10 @@ impl World {
     fn keyless(&mut self) {
         let mut been = Been::default();
         for _ in 0..MAX_ATTEMPTS {
-            let verdict = self.pool.select(&Ask::new(None, 1000), &been.tried, self.now);
-            let Verdict::Go(selection) = verdict else { return self.check_refused(verdict, &been.names) };
+            let patience = if self.rng.chance(30) { Patience::Waits } else { Patience::Spills };
+            let ask = Ask { key: None, bytes: 1000, patience };
+            let verdict = self.pool.select(&ask, &been.tried, self.now);
+            let Verdict::Go(selection) = verdict else { return self.check_refused(verdict, patience, &been.names) };
             self.check_allowed(selection, &been.tried);
             self.check_balance(selection, &been.names);
             self.totals.selected(selection);

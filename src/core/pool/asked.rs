@@ -96,6 +96,25 @@ impl<'a> Asked<'a> {
         lot(key.bits()) >= self.warmth(index) && !self.has_cache(index)
     }
 
+    /// Whether a member is known to have the session's cache, which is worth waiting for.
+    pub(super) fn keeps_cache(&self, index: usize) -> bool {
+        let backend = &self.member(index).backend;
+        let place = self.known().and_then(|known| known.at(backend.id()));
+        place.is_some_and(|place| !self.idle(place.seen) && backend.warm(place.seen))
+    }
+
+    /// Where a request waits, if all that may take it are full: where it waits already, or else the first that has room in
+    /// its line.
+    pub(super) fn waits_at(&self, first: impl Fn(&dyn Fn(usize) -> bool) -> Option<usize>) -> Option<usize> {
+        let may = |index: usize| self.barred(index).is_none();
+        match self.ask.patience {
+            Patience::Spills => None,
+            Patience::Called(at) | Patience::InLine(at) if may(at) => Some(at),
+            // Also if the one that it waited for can't take it any more.
+            _ => first(&|index| may(index) && self.has_line(index)),
+        }
+    }
+
     /// Whether the session was at a member lately.
     fn has_cache(&self, index: usize) -> bool {
         let id = self.member(index).backend.id();
@@ -170,8 +189,8 @@ impl<'a> Asked<'a> {
         if let Some(load) = self.load.get().filter(|load| load.tier == tier) {
             return load;
         }
-        // Whoever was called is counted among those who wait.
-        let own = u64::from(!matches!(self.ask.patience, Patience::Called(_)));
+        // A request that waits is counted among those that wait.
+        let own = u64::from(!matches!(self.ask.patience, Patience::Called(_) | Patience::InLine(_)));
         let mut load = Load { tier, requests: own, weight: 0 };
         for member in self.pool.members.iter().filter(|member| member.priority == tier && member.backend.available()) {
             load.requests += (member.backend.in_flight() + member.backend.queued()) as u64;
@@ -184,10 +203,15 @@ impl<'a> Asked<'a> {
     /// Whether the request would wait for room at a member, and may.
     pub(super) fn would_wait(&self, index: usize) -> bool {
         match self.ask.patience {
-            Patience::Waits => self.member(index).backend.queued() < self.pool.settings.overload.max_waiting as usize,
-            Patience::Called(at) => at == index,
+            Patience::Waits => self.has_line(index),
+            Patience::Called(at) | Patience::InLine(at) => at == index,
             Patience::Spills => false,
         }
+    }
+
+    /// Whether one more may wait for a member.
+    fn has_line(&self, index: usize) -> bool {
+        self.member(index).backend.queued() < self.pool.settings.overload.max_waiting as usize
     }
 
     /// The lowest tier of the members that `admit` lets pass. `None` if it lets nobody pass, unless there is but one tier:

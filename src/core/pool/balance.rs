@@ -1,7 +1,7 @@
 //! Requests without a session: spread by turns or by load.
 
 use super::asked::Asked;
-use super::{Affinity, Balance, Verdict};
+use super::{Affinity, Balance, Reason, Verdict};
 
 impl Asked<'_> {
     /// Whose turn it is among those who have room.
@@ -9,10 +9,24 @@ impl Asked<'_> {
         if let Some(member) = self.turn(|index| self.ready(index)).or_else(|| self.turn(|index| self.can(index))) {
             return self.go(member, Affinity::Balanced, None);
         }
+        if let Some(member) = self.waits_at(|admit| self.shortest_line(admit)) {
+            return Verdict::Wait { member, reason: Reason::MaxInFlight };
+        }
         match (0..self.pool.members.len()).any(|index| self.barred(index).is_none()) {
             true => Verdict::Full,
             false => self.fail_open(|asked| asked.turn(|index| asked.open(index))),
         }
+    }
+
+    /// Whoever has the least to do for its weight, of the lowest tier of the members that `admit` lets pass.
+    fn shortest_line(&self, admit: &dyn Fn(usize) -> bool) -> Option<usize> {
+        let tier = self.lowest_tier(admit)?;
+        let line = (0..self.pool.members.len()).filter(|index| self.in_tier(*index, tier) && admit(*index));
+        let load = |index: usize| (self.load_at(index), u64::from(self.member(index).weight));
+        line.reduce(|shortest, other| {
+            let ((least, weight), (load, other_weight)) = (load(shortest), load(other));
+            if load * weight < least * other_weight { other } else { shortest }
+        })
     }
 
     /// Whose turn it is among the lowest tier of the members that `admit` lets pass.

@@ -4,7 +4,7 @@ use super::super::Millis;
 use super::super::session::SessionKey;
 use super::super::ttft::{self, Terms};
 use super::asked::Asked;
-use super::{Ask, Policy, Pool, Reason, Tried, Verdict};
+use super::{Ask, Patience, Policy, Pool, Reason, Tried, Verdict};
 
 /// Why a session would go where it would go.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +57,9 @@ impl Pool {
     /// Explains where a request of this session, with a body of so many bytes, would go now. Nothing is noted.
     #[must_use]
     pub fn explain(&self, key: SessionKey, bytes: u64, now: Millis) -> Explanation {
-        let (ask, tried) = (Ask::new(Some(key), bytes), Tried::default());
+        let waits = self.settings.overload.max_waiting > 0;
+        let patience = if waits { Patience::Waits } else { Patience::Spills };
+        let (ask, tried) = (Ask { key: Some(key), bytes, patience }, Tried::default());
         let verdict = self.select(&ask, &tried, now);
         let asked = Asked::new(self, ask, &tried, now);
         let order = self.order(key);

@@ -170,6 +170,17 @@ impl Pool {
         self.sessions.expire(self.keep(), now);
     }
 
+    /// Whether an available member has room beyond what waits for it.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let has_room = |(index, member): (usize, &Member)| {
+            let backend = &member.backend;
+            let load = (backend.in_flight() + backend.queued()) as u64;
+            backend.available() && self.limit(index).is_none_or(|limit| load < limit)
+        };
+        self.members.iter().enumerate().any(has_room)
+    }
+
     /// Whether another member than this one is available and does not answer with errors, too. A single bad prompt that
     /// goes from one backend to the next leaves such a trace at all of them.
     #[must_use]

@@ -7,7 +7,7 @@ use super::super::backend::Backend;
 use super::super::session::SessionKey;
 use super::super::ttft::Expected;
 use super::asked::Asked;
-use super::{Affinity, Ask, Patience, Policy, Pool, Reason, Selection, Tried, Verdict};
+use super::{Affinity, Ask, Policy, Pool, Reason, Selection, Tried, Verdict};
 
 impl Pool {
     /// Selects a backend for a request that has been to `tried`.
@@ -89,7 +89,9 @@ impl Asked<'_> {
         };
         match self.obstacle(anchor) {
             None => self.go(anchor, affinity(anchor).unwrap_or(Affinity::Home), left),
-            Some(reason @ (Reason::MaxInFlight | Reason::Balance)) if self.would_wait(anchor) => {
+            Some(reason @ (Reason::MaxInFlight | Reason::Balance))
+                if self.would_wait(anchor) && self.keeps_cache(anchor) =>
+            {
                 Verdict::Wait { member: anchor, reason }
             }
             Some(reason) => self.next(key).map_or_else(|| self.nobody(key), |member| there(member, reason)),
@@ -126,14 +128,10 @@ impl Asked<'_> {
 
     /// Nobody has room, or nobody is available: then whoever is not draining may turn out to work.
     pub(super) fn nobody(&self, key: SessionKey) -> Verdict {
-        let may = |index: usize| self.barred(index).is_none();
-        let waits_at = match self.ask.patience {
-            Patience::Called(at) if may(at) => Some(at),
-            _ => self.pool.first(key, |index, _| may(index)),
-        };
-        match waits_at {
-            Some(member) if self.would_wait(member) => Verdict::Wait { member, reason: Reason::MaxInFlight },
-            Some(_) => Verdict::Full,
+        let first = |admit: &dyn Fn(usize) -> bool| self.pool.first(key, |index, _| admit(index));
+        match self.waits_at(first) {
+            Some(member) => Verdict::Wait { member, reason: Reason::MaxInFlight },
+            None if first(&|index| self.barred(index).is_none()).is_some() => Verdict::Full,
             None => self.fail_open(|asked| asked.pool.first(key, |index, _| asked.open(index))),
         }
     }

@@ -14,13 +14,15 @@ pub struct Ask {
     pub patience: Patience,
 }
 
-/// Whether a request waits for room where its cache is, or goes elsewhere at once.
+/// Whether a request waits for room, or goes elsewhere at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     /// It would wait.
     Waits,
     /// It has waited at this member, which has called it: those who wait there are behind it.
     Called(usize),
+    /// It waits at this member, behind others.
+    InLine(usize),
     /// It does not wait, or has waited for long enough and counts no longer as waiting.
     Spills,
 }
@@ -38,8 +40,8 @@ impl Ask {
 pub enum Verdict {
     /// There.
     Go(Selection),
-    /// It should wait for room: all that is wrong with where its cache is, or would be, is that it is full or has too much
-    /// to do. Only for those who have [`Patience::Waits`] or were [called](Patience::Called).
+    /// It should wait for room: all that is wrong with where its cache is known to be is that it is full or has too much to
+    /// do; or all are full. Only for those that wait already or have [`Patience::Waits`].
     Wait {
         /// The member's index in [`Pool::members`](super::Pool::members).
         member: usize,
@@ -197,6 +199,14 @@ impl Tried {
             self.members[self.len] = member;
             self.len += 1;
         }
+    }
+
+    /// The same in a pool where members have other numbers, or are gone.
+    #[must_use]
+    pub fn renumbered(&self, number: impl Fn(usize) -> Option<usize>) -> Tried {
+        let mut tried = Tried::default();
+        self.members[..self.len].iter().filter_map(|member| number(*member)).for_each(|member| tried.push(member));
+        tried
     }
 
     /// Whether the request has been to this member.
