@@ -37,6 +37,8 @@ pub(super) struct BackendStatus {
     /// It gets single requests to show whether it answers well: unhealthy for its answers, or serving only those whose
     /// cache it has, since it leaves others without output.
     on_trial: bool,
+    /// What an operator should know of its addresses.
+    warning: Option<String>,
     last_error: Option<String>,
     /// RFC 3339, UTC.
     last_error_at: Option<String>,
@@ -120,6 +122,7 @@ pub(super) fn describe(
         requests: backend.requests(),
         streams_broken: link.metrics.broken.sum(),
         on_trial: backend.on_trial(),
+        warning: link.address.warning(),
         last_error_at: error.as_ref().map(|error| humantime::format_rfc3339_seconds(error.at).to_string()),
         last_error: error.map(|error| error.what),
         first_token: link.first_tokens(now).map(|Quantiles { p50, p99 }| FirstToken { p50_ms: p50, p99_ms: p99 }),

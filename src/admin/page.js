@@ -143,6 +143,7 @@ function hintsFor(status) {
   const hints = [];
   if (status.backends.length > 0 && !status.backends.some(serves)) hints.push({ seen: "No backend is available.", advice: "" });
   for (const { hint, seen, advice } of status.hints) hints.push({ seen: `${seen} (${hint}).`, advice });
+  for (const { name, warning } of status.backends) if (warning) hints.push({ seen: `${name}: ${warning}.`, advice: "" });
   const known = status.hints.some((one) => one.hint === "no_session");
   if (mine === 0 && without + invalid > 0 && !known) {
     hints.push({

@@ -11,6 +11,9 @@ use arc_swap::ArcSwap;
 use crate::config::Origin;
 
 /// The addresses of a host, resolved when the gateway starts and again when a connection fails.
+///
+/// One of them is used: several of one family are several servers as a rule, and so several caches under one name. An IPv4
+/// and an IPv6 address are alternatives.
 pub struct Address {
     origin: Origin,
     /// What the name resolved to last; empty until it did.
@@ -73,12 +76,30 @@ impl Address {
     ///
     /// The resolver's.
     pub async fn resolve(&self) -> io::Result<()> {
-        let found: Vec<SocketAddr> = tokio::net::lookup_host(self.origin.authority()).await?.collect();
-        if !found.is_empty() && found != **self.resolved.load() {
-            tracing::debug!(url = %self.origin, addresses = ?found, "resolved");
-            self.resolved.store(Arc::new(found));
+        let found = arranged(tokio::net::lookup_host(self.origin.authority()).await?.collect());
+        if found.is_empty() || found == **self.resolved.load() {
+            return Ok(());
+        }
+        tracing::debug!(url = %self.origin, addresses = ?found, "resolved");
+        // What is in use stays in use.
+        let used = self.current().and_then(|used| found.iter().position(|address| *address == used));
+        self.resolved.store(Arc::new(found));
+        self.current.store(used.unwrap_or_default(), Ordering::Relaxed);
+        if let Some(warning) = self.warning() {
+            tracing::warn!(url = %self.origin, "{warning}");
         }
         Ok(())
+    }
+
+    /// What an operator should know of the addresses, if there is something.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let (used, resolved) = (self.current()?, self.resolved.load());
+        let count = |is_ipv6: bool| resolved.iter().filter(|address| address.is_ipv6() == is_ipv6).count();
+        let most = count(false).max(count(true));
+        let host = &self.origin.host;
+        let advice = "list each one as a backend of its own";
+        (most > 1).then(|| format!("{host} has {most} addresses, and only {} is used: {advice}", used.ip()))
     }
 
     /// A connection to `address` failed: the next address of the name is tried, and the name resolved again, in the
@@ -107,5 +128,55 @@ impl Address {
         let resolved = self.resolved.load();
         let index = self.current.load(Ordering::Relaxed).checked_rem(resolved.len())?;
         resolved.get(index).copied()
+    }
+}
+
+/// In an order that does not depend on that of an answer, so that all gateways use the same address; but the family that
+/// the resolver prefers comes first.
+fn arranged(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let prefers_ipv6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    found.sort_unstable_by_key(|address| (address.is_ipv6() != prefers_ipv6, *address));
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(written: &[&str]) -> Vec<SocketAddr> {
+        written.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    fn named(written: &[&str]) -> Address {
+        let address = Address::new(Origin { tls: false, host: "llm.internal".to_owned(), port: 80 });
+        address.resolved.store(Arc::new(arranged(addresses(written))));
+        address
+    }
+
+    #[test]
+    fn order_of_an_answer_does_not_matter() {
+        for written in [["10.0.0.9:80", "[::1]:80", "10.0.0.2:80"], ["10.0.0.2:80", "10.0.0.9:80", "[::1]:80"]] {
+            assert_eq!(arranged(addresses(&written)), addresses(&["10.0.0.2:80", "10.0.0.9:80", "[::1]:80"]));
+        }
+        let preferred = ["[::2]:80", "10.0.0.2:80", "[::1]:80", "10.0.0.2:80"];
+        assert_eq!(arranged(addresses(&preferred)), addresses(&["[::1]:80", "[::2]:80", "10.0.0.2:80"]));
+    }
+
+    #[test]
+    fn several_addresses_of_a_family_are_a_warning() {
+        let several = "llm.internal has 2 addresses, and only 10.0.0.2 is used: list each one as a backend of its own";
+        assert_eq!(named(&["10.0.0.9:80", "10.0.0.2:80", "[::1]:80"]).warning().as_deref(), Some(several));
+        for fine in [&["10.0.0.9:80"][..], &["[::1]:80", "10.0.0.9:80"], &[]] {
+            assert_eq!(named(fine).warning(), None, "{fine:?}");
+        }
+    }
+
+    #[test]
+    fn failed_address_gives_way_to_the_next() {
+        let address = named(&["10.0.0.9:80", "10.0.0.2:80"]);
+        assert_eq!(address.current(), Some(addresses(&["10.0.0.2:80"])[0]));
+        address.current.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(address.current(), Some(addresses(&["10.0.0.9:80"])[0]));
     }
 }

@@ -86,7 +86,7 @@ async fn backends_are_listed_with_every_field() {
     let expected = serde_json::json!({
         "name": "gpu0", "url": a.url(), "pool": "main", "state": "healthy", "draining": false, "weight": 3,
         "priority": 1, "in_flight": 0, "queued": 0, "sessions": 0, "requests": 0, "last_error": null, "last_error_at": null,
-        "streams_broken": 0, "on_trial": false,
+        "streams_broken": 0, "on_trial": false, "warning": null,
         "first_token": null, "prompt_tokens": 0, "cached_prompt_tokens": 0, "signals": null,
     });
     assert_eq!(gpu0, expected);
