@@ -7,6 +7,7 @@
 //! - [`rebuild`]: what outlives a change of the config
 //! - [`bounded`]: who spills, who waits and who is refused when there is much to do
 //! - [`slow_start`]: backends that recovered or joined
+//! - [`trials`]: backends that have to show whether they answer well
 //! - [`drain`]: backends that an operator takes out of rotation
 //! - [`faster`]: what `least_ttft` makes of a pool
 //! - [`known`]: the table of known sessions, and what is explained of one
@@ -36,5 +37,7 @@ mod rebuild;
 mod slow_start;
 #[path = "placement/stay_put.rs"]
 mod stay_put;
+#[path = "placement/trials.rs"]
+mod trials;
 #[path = "placement/vectors.rs"]
 mod vectors;

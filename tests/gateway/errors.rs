@@ -232,3 +232,56 @@ async fn list_of_models_hides_no_dead_engine() {
     }
     is_out(&gateway, "errors").await;
 }
+
+/// What the bad one of four gets once its first streak is 5 s old, while its errors come and go; all other sessions stay.
+#[tokio::test]
+async fn failing_backend_has_a_share_below_2_percent() {
+    let status = Arc::new(AtomicU16::new(200));
+    let answers = |status: &Arc<AtomicU16>| {
+        let status = Arc::clone(status);
+        Scripted::start(move |_| match status.load(Ordering::Relaxed) {
+            200 => vec![Step::Work(Duration::from_millis(5)), Step::Send(answer(200, "", b"{}"))],
+            status => vec![Step::Send(answer(status, "", b"{}"))],
+        })
+    };
+    let good = Arc::new(AtomicU16::new(200));
+    let backends = [answers(&status).await, answers(&good).await, answers(&good).await, answers(&good).await];
+    let setup = ["a", "b", "c", "d"].iter().zip(&backends);
+    let setup = setup.fold(Setup::new().unbounded(), |setup, (name, backend)| setup.backend(name, &backend.url()));
+    let gateway = setup.start().await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for n in 0..8 {
+        let (mut client, stop) = (gateway.client().await, Arc::clone(&stop));
+        let home = gateway.home(&format!("s{n}"));
+        let (session, keyless) = (post(&format!("s{n}")), Req::post(CHAT, b"{}"));
+        clients.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let outcome = client.send(&session).await.outcome();
+                assert!(home == "a" || outcome == format!("{home} home 200"), "{outcome}");
+                client.send(&keyless).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }));
+    }
+    let clock = gateway.inner.clock;
+    let pass = async |time: u64| {
+        let end = clock.now() + time;
+        until("time has passed", || clock.now() >= end).await;
+    };
+    pass(500).await;
+    status.store(500, Ordering::Relaxed);
+    gateway.until_state("a", "unhealthy").await;
+    pass(5000).await;
+    let count = || backends.iter().map(Scripted::count).sum::<usize>();
+    let (bad, all) = (backends[0].count(), count());
+    pass(3000).await;
+    let (bad, all) = (backends[0].count() - bad, count() - all);
+    assert!(bad * 50 < all, "{bad} of {all}");
+    status.store(200, Ordering::Relaxed);
+    gateway.until_state("a", "healthy").await;
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+}

@@ -4,7 +4,7 @@ use ingle::core::pool::{Balance, MaxInFlight, Overload, Settings};
 use ingle::core::{Affinity, Ask, InFlight, Patience, Pool, Reason, SessionKey, Signals, Verdict};
 use proptest::prelude::*;
 
-use crate::fleet::{busy, down, key, pool, select, settings, spec, specs, tried, turn};
+use crate::fleet::{busy, down, down_at, key, pool, select, settings, spec, specs, tried, turn, up_at};
 
 const BOUNDED: Overload =
     Overload { max_in_flight: MaxInFlight::Off, balance_factor: Some(1.25), balance_floor: 4, max_waiting: 0 };
@@ -178,6 +178,7 @@ mod waiting {
         for (overload, reason) in [(limited(8), Reason::MaxInFlight), (BOUNDED, Reason::Balance)] {
             let pool = pool(&specs(&[1, 1, 1]), patient(overload));
             let order = pool.order(key(7));
+            assert_eq!(turn(&pool, key(7), 0), (order[0], Affinity::Home));
             let there = busy(&pool, order[0], 8);
             let wait = Verdict::Wait { member: order[0], reason };
             assert_eq!(verdict(&pool, key(7), Patience::Waits), wait);
@@ -191,9 +192,56 @@ mod waiting {
     }
 
     #[test]
+    fn session_without_a_cache_there_does_not_wait() {
+        for (overload, reason) in [(limited(8), Reason::MaxInFlight), (BOUNDED, Reason::Balance)] {
+            let pool = pool(&specs(&[1, 1, 1]), patient(overload));
+            let order = pool.order(key(7));
+            let there = busy(&pool, order[0], 8);
+            let spilled = verdict(&pool, key(7), Patience::Waits).selection().unwrap();
+            assert_eq!((spilled.member, spilled.reason), (order[1], Some(reason)));
+            drop(there);
+            // The backend was away since: what it knew is lost.
+            turn(&pool, key(7), 0);
+            down_at(&pool, order[0], 1);
+            up_at(&pool, order[0], 2);
+            let _there = busy(&pool, order[0], 8);
+            assert_eq!(verdict(&pool, key(7), Patience::Waits).selection().unwrap().member, order[1]);
+        }
+    }
+
+    #[test]
+    fn all_wait_where_all_are_full() {
+        let pool = pool(&specs(&[1, 2]), patient(limited(4)));
+        let _there = [busy(&pool, 0, 4), busy(&pool, 1, 4)];
+        let ask = |patience| pool.select(&Ask { key: None, bytes: 0, patience }, &tried(&[]), 0);
+        let wait = |member| Verdict::Wait { member, reason: Reason::MaxInFlight };
+        assert_eq!(ask(Patience::Waits), wait(1), "the shortest line for its weight");
+        assert_eq!(ask(Patience::Spills), Verdict::Full);
+        let mut waiting = vec![pool.members()[1].backend.queue(), pool.members()[1].backend.queue()];
+        assert_eq!(ask(Patience::Waits), wait(0), "the other line has no room");
+        assert_eq!([ask(Patience::InLine(1)), ask(Patience::Called(1))], [wait(1); 2]);
+        waiting.push(pool.members()[0].backend.queue());
+        waiting.push(pool.members()[0].backend.queue());
+        assert_eq!(ask(Patience::Waits), Verdict::Full);
+    }
+
+    #[test]
+    fn line_is_left_for_room_elsewhere() {
+        let pool = pool(&specs(&[1, 1]), patient(limited(2)));
+        let (there, _full) = (busy(&pool, 0, 2), busy(&pool, 1, 2));
+        let _waiting = [pool.members()[1].backend.queue(), pool.members()[1].backend.queue()];
+        let ask = |key, patience| pool.select(&Ask { key, bytes: 0, patience }, &tried(&[]), 0);
+        drop(there);
+        for key in [None, Some(key(7))] {
+            assert_eq!(ask(key, Patience::InLine(1)).selection().unwrap().member, 0, "{key:?}");
+        }
+    }
+
+    #[test]
     fn a_newcomer_does_not_overtake_who_waits() {
         let pool = pool(&specs(&[1, 1]), patient(limited(3)));
         let home = pool.home(key(7)).unwrap();
+        turn(&pool, key(7), 0);
         let mut there = busy(&pool, home, 3);
         let waiting = pool.members()[home].backend.queue();
         there.pop();
