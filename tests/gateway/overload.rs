@@ -314,7 +314,7 @@ async fn room_elsewhere_is_used_past_one_that_waits() {
     let pair = pair("max_in_flight: 1, queue_wait: 60s").await;
     let ids = pair.known(2).await;
     let news = &pair.gateway.sessions_of("a", 4)[2..];
-    let mut clients = vec![pair.begin(&ids[0]).await, pair.begin(&news[0]).await];
+    let mut clients = [pair.begin(&ids[0]).await, pair.begin(&news[0]).await];
     until("both are full", || pair.a.count() == 3 && pair.b.count() == 1).await;
     let mut loyal = pair.begin(&ids[1]).await;
     pair.queued(1).await;

@@ -12,6 +12,9 @@ impl Asked<'_> {
     pub(super) fn by_score(&self, key: SessionKey) -> Verdict {
         let Some(claims) = Claims::new(self.pool, key) else { return Verdict::Nobody };
         let home = claims.home();
+        if let Some(trial) = self.trial_at(home) {
+            return trial;
+        }
         let choice = self.least(&claims, home, |index| self.ready(index));
         let Some(choice) = choice.or_else(|| self.least(&claims, home, |index| self.can(index))) else {
             return self.nobody(key);

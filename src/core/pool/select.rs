@@ -17,11 +17,8 @@ impl Pool {
     #[must_use]
     pub fn select(&self, ask: &Ask, tried: &Tried, now: Millis) -> Verdict {
         let asked = Asked::new(self, *ask, tried, now);
-        if let Some(trial) = asked.trial() {
-            return trial;
-        }
         match (ask.key, self.settings.policy) {
-            (None, _) => asked.balance(),
+            (None, _) => asked.trial().unwrap_or_else(|| asked.balance()),
             (Some(key), Policy::ConsistentHash) => asked.by_hash(key),
             (Some(key), Policy::LeastTtft) => asked.by_score(key),
         }
@@ -41,23 +38,24 @@ impl Pool {
 }
 
 impl Asked<'_> {
-    /// A member that has to show whether it answers well by now, if this request is the one for it: one without a session,
-    /// or one of a session whose home it is. A session with a cache elsewhere goes only if no other request has come.
+    /// A member that has to show whether it answers well by now, if there is one for a request without a session.
     fn trial(&self) -> Option<Verdict> {
-        let Some(key) = self.ask.key else {
-            let tier = || self.lowest_tier(|index| self.member(index).backend.available());
-            let member = (0..self.pool.members.len()).find(|index| {
-                self.could_try(*index, 0) && tier().is_none_or(|tier| self.member(*index).priority <= tier)
-            })?;
-            return Some(self.go_on_trial(member, Affinity::Balanced));
-        };
-        if !self.pool.members.iter().any(|member| member.backend.trial_due(0, self.now)) {
+        let tier = || self.lowest_tier(|index| self.member(index).backend.available());
+        let member = (0..self.pool.members.len()).find(|index| {
+            self.could_try(*index, 0) && tier().is_none_or(|tier| self.member(*index).priority <= tier)
+        })?;
+        Some(self.go_on_trial(member, Affinity::Balanced))
+    }
+
+    /// The same for a session, whose home it is. One with a cache elsewhere goes only if no other request has come.
+    pub(super) fn trial_at(&self, home: usize) -> Option<Verdict> {
+        if !self.could_try(home, 0) {
             return None;
         }
-        let home = self.pool.home(key).filter(|home| self.could_try(*home, 0))?;
-        let serves = self.member(home).backend.state().serves();
-        let is_elsewhere = || self.known().is_some_and(|known| known.last().backend != self.member(home).backend.id());
-        let is_for_it = match is_elsewhere() {
+        let backend = &self.member(home).backend;
+        let serves = backend.state().serves();
+        let is_elsewhere = self.known().is_some_and(|known| known.last().backend != backend.id());
+        let is_for_it = match is_elsewhere {
             true => !serves && self.could_try(home, TRIAL_OVERDUE),
             false => !serves || self.shunned(home),
         };
@@ -74,6 +72,9 @@ impl Asked<'_> {
     /// By the preference order: where the session stays, or at home, or at the next who is available and has room.
     fn by_hash(&self, key: SessionKey) -> Verdict {
         let Some(home) = self.pool.home(key) else { return Verdict::Nobody };
+        if let Some(trial) = self.trial_at(home) {
+            return trial;
+        }
         let (anchor, left) = match self.stay(key) {
             Ok(place) => (place, None),
             Err(left) => (home, left),
