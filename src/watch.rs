@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use parking_lot::Mutex;
 
 use crate::core::hints::{Finding, Hint, Hints, Move, News, Seen};
@@ -32,7 +31,7 @@ pub struct Finished<'a> {
     pub key: Option<SessionKey>,
     /// Which turn of it this was; `None` if it was not answered well.
     pub turn: Option<Turn>,
-    /// Whether it was a chat or another completion: see [`is_chat`].
+    /// Whether it was a chat or another completion, by its path.
     pub chat: bool,
     /// The backend that answered.
     pub backend: &'a Arc<Backend>,
@@ -126,68 +125,5 @@ impl Watch {
     }
 }
 
-/// Whether a request has a prompt whose beginning may be cached: chats and completions, by the paths of OpenAI,
-/// Anthropic, llama-server and Ollama.
-#[must_use]
-pub fn is_chat(method: &Method, path: &str) -> bool {
-    let path = path.trim_end_matches('/');
-    method == Method::POST && CHATS.iter().any(|chat| path.ends_with(chat))
-}
-
-/// Whether a request is work for a model. What other calls a server answers says nothing of its engine; an unknown path is
-/// taken for work.
-#[must_use]
-pub fn is_inference(method: &Method, path: &str) -> bool {
-    let path = path.trim_end_matches('/');
-    method == Method::POST && !OTHER_CALLS.iter().any(|other| path.ends_with(other))
-}
-
-const OTHER_CALLS: [&str; 12] = [
-    "/tokenize",
-    "/detokenize",
-    "/apply-template",
-    "/count_tokens",
-    "/input_tokens",
-    "/control",
-    "/sleep",
-    "/wake_up",
-    "/load_lora_adapter",
-    "/unload_lora_adapter",
-    "/reset_prefix_cache",
-    "/abort_requests",
-];
-const CHATS: [&str; 7] =
-    ["/completions", "/completion", "/responses", "/messages", "/generate", "/api/chat", "/infill"];
 /// How often hints are judged.
 const JUDGE: Millis = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chats_are_told_by_their_paths() {
-        for path in [
-            "/v1/chat/completions",
-            "/v1/completions",
-            "/chat/completions/",
-            "/completion",
-            "/v1/messages",
-            "/openai/v1/responses",
-            "/api/chat",
-            "/api/generate",
-        ] {
-            assert!(is_chat(&Method::POST, path), "{path}");
-            assert!(!is_chat(&Method::GET, path), "{path}");
-        }
-        for path in ["/v1/chat/completions", "/v1/embeddings", "/rerank", "/v1/audio/speech", "/"] {
-            assert!(is_inference(&Method::POST, path) && !is_inference(&Method::GET, path), "{path}");
-        }
-        for path in ["/tokenize", "/v1/messages/count_tokens", "/v1/load_lora_adapter/"] {
-            assert!(!is_inference(&Method::POST, path), "{path}");
-        }
-        for path in ["/v1/models", "/v1/embeddings", "/health", "/", "/v1/messages/count_tokens", "/tokenize"] {
-            assert!(!is_chat(&Method::POST, path), "{path}");
-        }
-    }
-}

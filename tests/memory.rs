@@ -18,7 +18,7 @@ fn a_million_sessions_fit_in_200_mb_and_no_more_come_in() {
     PEAK.store(0, Ordering::Relaxed);
     for n in 0..MILLION + 200_000 {
         let key = SessionKey::from_bits(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        sessions.landed(key, BackendId(0), 50_000, false, n);
+        sessions.landed(key, BackendId(0), 50_000, false, n, |_| true);
     }
     let bytes = BYTES.load(Ordering::Relaxed) - before;
     let peak = PEAK.load(Ordering::Relaxed) - before;

@@ -40,7 +40,7 @@ pub struct Admitted {
     /// Who it is.
     pub name: Arc<str>,
     metrics: Option<HolderMetrics>,
-    _place: Share,
+    _place: Option<Share>,
 }
 
 /// Why somebody may not come in.
@@ -72,14 +72,15 @@ impl Keyring {
         Keyring { keys }
     }
 
-    /// Lets a request in that shows a key, if its holder's limits allow that now.
+    /// Lets a request in that shows a key, if its holder's limits allow that now. One that takes no slot is not among the
+    /// requests at once that `in_flight` limits.
     ///
     /// # Errors
     ///
     /// Why it may not come in.
-    pub fn admit(&self, key: &[u8], now: Millis) -> Result<Admitted, Denied> {
+    pub fn admit(&self, key: &[u8], takes_slot: bool, now: Millis) -> Result<Admitted, Denied> {
         let member = self.keys.get(&Digest::of(key)).ok_or(Denied::Unknown)?;
-        let result = member.admit(now);
+        let result = member.admit(takes_slot, now);
         if let Some(metrics) = &member.metrics {
             metrics.count(match &result {
                 Ok(_) => KeyResult::Accepted,
@@ -106,10 +107,10 @@ impl Member {
     }
 
     /// A request that has no place uses nothing of the rate.
-    fn admit(&self, now: Millis) -> Result<Admitted, Denied> {
+    fn admit(&self, takes_slot: bool, now: Millis) -> Result<Admitted, Denied> {
         let name = || Arc::clone(&self.name);
-        let place = self.used.in_flight.take(1, self.in_flight.unwrap_or(usize::MAX));
-        let place = place.ok_or_else(|| Denied::TooMany(name()))?;
+        let take = || self.used.in_flight.take(1, self.in_flight.unwrap_or(usize::MAX));
+        let place = takes_slot.then(|| take().ok_or_else(|| Denied::TooMany(name()))).transpose()?;
         if let Some(rate) = self.requests {
             self.used.requests.allow(rate, now).map_err(|wait| Denied::TooOften(name(), wait))?;
         }
@@ -143,14 +144,14 @@ mod tests {
     }
 
     fn denied(ring: &Keyring, key: &str, now: Millis) -> Option<Denied> {
-        ring.admit(key.as_bytes(), now).err()
+        ring.admit(key.as_bytes(), true, now).err()
     }
 
     #[test]
     fn a_key_opens_for_its_holder_and_nothing_else_does() {
         let ring = ring("alice a, alice a2, bob b", None);
         for (key, name) in [("a", "alice"), ("a2", "alice"), ("b", "bob")] {
-            assert_eq!(&*ring.admit(key.as_bytes(), 0).unwrap().name, name);
+            assert_eq!(&*ring.admit(key.as_bytes(), true, 0).unwrap().name, name);
         }
         for key in ["", "c", "a ", "A", "alice"] {
             assert_eq!(denied(&ring, key, 0), Some(Denied::Unknown), "{key}");
@@ -160,9 +161,10 @@ mod tests {
     #[test]
     fn limits_hold_for_all_keys_of_a_name_and_for_nobody_else() {
         let ring = ring("alice a requests=2/s in_flight=2, alice a2, bob b", None);
-        let first = ring.admit(b"a", 0).unwrap();
-        let second = ring.admit(b"a2", 0).unwrap();
+        let first = ring.admit(b"a", true, 0).unwrap();
+        let second = ring.admit(b"a2", true, 0).unwrap();
         assert_eq!(denied(&ring, "a", 0), Some(Denied::TooMany("alice".into())));
+        assert!(!matches!(ring.admit(b"a", false, 0), Err(Denied::TooMany(_))), "a query takes no place");
         drop(first);
         assert_eq!(denied(&ring, "a", 0), Some(Denied::TooOften("alice".into(), 500)));
         assert_eq!(denied(&ring, "a", 500), None, "what was refused has used nothing");
@@ -173,12 +175,12 @@ mod tests {
     #[test]
     fn another_file_changes_the_limits_and_forgets_no_use() {
         let before = ring("alice a requests=10/s in_flight=1, bob b", None);
-        let running = before.admit(b"a", 0).unwrap();
+        let running = before.admit(b"a", true, 0).unwrap();
         let after = ring("alice new requests=10/s in_flight=1, carol b", Some(&before));
         assert_eq!(denied(&after, "a", 0), Some(Denied::Unknown), "the key is gone");
         assert_eq!(denied(&after, "new", 0), Some(Denied::TooMany("alice".into())), "it still runs");
         drop(running);
         assert_eq!(denied(&after, "new", 0), None);
-        assert_eq!(&*after.admit(b"b", 0).unwrap().name, "carol");
+        assert_eq!(&*after.admit(b"b", true, 0).unwrap().name, "carol");
     }
 }

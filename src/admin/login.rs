@@ -19,7 +19,7 @@ pub(super) fn of(head: &RequestHeader, gateway: &Gateway) -> Result<String, Box<
         return Ok(NOBODY.to_owned());
     }
     let shown = head.headers.get(header::AUTHORIZATION).and_then(key);
-    match shown.map(|key| keys.admit(&key, gateway.clock.now())) {
+    match shown.map(|key| keys.admit(&key, true, gateway.clock.now())) {
         Some(Ok(admitted)) => Ok(admitted.name.to_string()),
         Some(Err(_)) | None => Err(Box::new(refusal())),
     }

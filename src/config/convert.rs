@@ -74,7 +74,9 @@ fn listener(file: ListenerSection, at: &mut At<'_>) -> Option<Listener> {
     let address = at.key("address", file.address, address);
     let tls = convert_tls::listener(file.tls, at);
     let allow = networks("allow", file.allow, at);
-    Some(Listener { address: address?, tls: tls?, allow: allow? })
+    let cors = at.key("cors", file.cors, Ok);
+    let answer_probes = at.key("answer_probes", file.answer_probes, Ok);
+    Some(Listener { address: address?, tls: tls?, allow: allow?, cors: cors?, answer_probes: answer_probes? })
 }
 
 /// No two listeners can be bound to overlapping addresses.

@@ -10,7 +10,9 @@ use super::file::{
 };
 use super::lenient::Lenient;
 use super::units::{PerTime, Share, Size, Span};
-use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind};
+use super::{
+    AccessLog, Balance, Cors, DrainSessions, MaxInFlight, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind,
+};
 
 impl Default for File {
     fn default() -> Self {
@@ -30,7 +32,13 @@ impl Default for File {
 
 impl Default for ListenerSection {
     fn default() -> Self {
-        Self { address: Lenient::Absent, tls: Lenient::Absent, allow: Lenient::Absent }
+        Self {
+            address: Lenient::Absent,
+            tls: Lenient::Absent,
+            allow: Lenient::Absent,
+            cors: good(Cors::Pass),
+            answer_probes: good(false),
+        }
     }
 }
 

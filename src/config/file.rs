@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::lenient::Lenient;
 use super::overload::MOST_REQUESTS;
 use super::units::{PerTime, Share, Size, Span};
-use super::{AccessLog, Balance, DrainSessions, MaxInFlight, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind};
+use super::{
+    AccessLog, Balance, Cors, DrainSessions, MaxInFlight, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind,
+};
 
 pub(super) use super::file_tls::{CertificateSection, ListenerTlsSection, UpstreamTlsSection};
 
@@ -67,6 +69,10 @@ pub(super) struct ListenerSection {
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 1024))]
     pub(super) allow: List<String>,
+    /// What pages of other origins get: preflights that pass to backends without an API key, and errors they can read.
+    pub(super) cors: Lenient<Cors>,
+    /// Answers GET /livez and GET /readyz here, about the gateway and without an API key.
+    pub(super) answer_probes: Lenient<bool>,
 }
 
 /// The admin listener.

@@ -11,7 +11,7 @@ use super::file::{
 };
 use super::keys::nearest;
 use super::lenient::{Leaf, Lenient, quote};
-use super::{AccessLog, Balance, DrainSessions, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind};
+use super::{AccessLog, Balance, Cors, DrainSessions, Policy, ProbeKind, RetryUntil, ReturnHome, ServerKind};
 
 impl Leaf for bool {
     fn read(value: Value) -> Result<Self, String> {
@@ -95,7 +95,7 @@ macro_rules! read_as {
     )*};
 }
 
-read_as!(|value| read_choice(&value); AccessLog Balance DrainSessions Policy ProbeKind ReturnHome RetryUntil ServerKind);
+read_as!(|value| read_choice(&value); AccessLog Balance Cors DrainSessions Policy ProbeKind ReturnHome RetryUntil ServerKind);
 read_as!(read_section; CertificateSection ListenerTlsSection PerClientSection UpstreamTlsSection);
 read_as!(read_section; AccessSection AdminSection AffinitySection BackendSection HealthCheckSection LimitsSection ListenerSection);
 read_as!(read_section; DrainSection HoldSection OverloadSection PoolSection ReloadSection RetrySection ShutdownSection SignalsSection TimeoutsSection);

@@ -128,6 +128,20 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Who may connect; `None`: everybody.
     pub allow: Option<Networks>,
+    /// What pages of other origins get.
+    pub cors: Cors,
+    /// Whether the gateway answers `/livez` and `/readyz` here.
+    pub answer_probes: bool,
+}
+
+/// What pages of other origins get from the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cors {
+    /// Preflights pass to backends without an API key, and pages can read the gateway's own errors.
+    Pass,
+    /// Nothing: a preflight is a request like any other.
+    Off,
 }
 
 /// The admin listener.
@@ -298,6 +312,12 @@ impl Config {
             Some(config) if problems.is_empty() => Ok(config),
             _ => Err(Errors::new(file_name, problems)),
         }
+    }
+
+    /// The traffic listener with this address.
+    #[must_use]
+    pub fn listener(&self, address: SocketAddr) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.address == address)
     }
 
     /// The pool that serves every request.

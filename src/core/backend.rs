@@ -35,6 +35,8 @@ pub struct Backend {
     /// Since when it drains; [`NEVER`] if it does not.
     drains_since: AtomicU64,
     in_flight: AtomicUsize,
+    /// Requests there that take no slot.
+    queries: AtomicUsize,
     queued: AtomicUsize,
     requests: AtomicU64,
     /// Its requests without a first token. It also knows when the cache was lost.
@@ -72,6 +74,7 @@ impl Backend {
             warms_since: AtomicU64::new(NEVER),
             drains_since: AtomicU64::new(if draining { 0 } else { NEVER }),
             in_flight: AtomicUsize::new(0),
+            queries: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             waiting: Arc::default(),
@@ -223,7 +226,7 @@ impl Backend {
         self.waiting.warm(seen)
     }
 
-    /// Requests that are there now.
+    /// Requests that are there now and take a slot.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -238,7 +241,7 @@ impl Backend {
     /// Whether a request is there or waits for room there.
     #[must_use]
     pub fn busy(&self) -> bool {
-        self.in_flight() > 0 || self.queued() > 0
+        self.in_flight() > 0 || self.queued() > 0 || self.queries.load(Ordering::Relaxed) > 0
     }
 
     /// Requests that were sent there, each attempt counted, since the start.
@@ -276,7 +279,15 @@ impl Backend {
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
-        InFlight { backend: Arc::clone(self), ticket: None }
+        InFlight { backend: Arc::clone(self), takes_slot: true, ticket: None }
+    }
+
+    /// Counts a request that takes no slot as being there until the guard drops.
+    #[must_use]
+    pub fn enter_query(self: &Arc<Self>) -> InFlight {
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        InFlight { backend: Arc::clone(self), takes_slot: false, ticket: None }
     }
 
     /// [`Backend::enter`], for a trial.
@@ -298,6 +309,7 @@ impl Backend {
 #[derive(Debug)]
 pub struct InFlight {
     backend: Arc<Backend>,
+    takes_slot: bool,
     ticket: Option<Awaiting>,
 }
 
@@ -350,7 +362,8 @@ impl Awaiting {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let count = if self.takes_slot { &self.backend.in_flight } else { &self.backend.queries };
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

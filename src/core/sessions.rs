@@ -55,6 +55,8 @@ pub struct Turn {
     pub number: u32,
     /// Where the turn before was, if that was elsewhere.
     pub from: Option<Place>,
+    /// Whether the session is now where this turn was answered.
+    pub moves: bool,
 }
 
 impl Sessions {
@@ -119,21 +121,37 @@ impl Sessions {
         part.lock().get(key, hash).copied()
     }
 
-    /// Notes that a turn with a prompt of `bytes` is answered by `at`, and says which turn it is.
-    pub fn landed(&self, key: SessionKey, at: BackendId, bytes: u64, away: bool, now: Millis) -> Turn {
+    /// Notes that a turn with a prompt of `bytes` is answered by `at`, and returns which turn it is. `is_cached` decides
+    /// whether what a place has seen can still be cached there.
+    ///
+    /// A shorter prompt, such as that of a title, does not erase a longer one: what is cached of that stays. One that is
+    /// much shorter and was answered elsewhere does not move the session either.
+    pub fn landed(
+        &self,
+        key: SessionKey,
+        at: BackendId,
+        bytes: u64,
+        away: bool,
+        now: Millis,
+        is_cached: impl Fn(Place) -> bool,
+    ) -> Turn {
         let place = Place { backend: at, bytes: u32::try_from(bytes).unwrap_or(u32::MAX), seen: now };
         let (part, hash) = self.find(key);
         let mut part = part.lock();
         match part.get_mut(key, hash) {
             Some(known) => {
-                self.count_away(known.away, away);
                 let before = known.last();
-                known.turn(place, away);
-                Turn { number: known.turns, from: Some(before).filter(|before| before.backend != at) }
+                if before.backend != at && is_side_call(place, before) && is_cached(before) {
+                    known.side_call(place);
+                    return Turn { number: known.turns, from: None, moves: false };
+                }
+                self.count_away(known.away, away);
+                known.turn(place, away, is_cached);
+                Turn { number: known.turns, from: Some(before).filter(|before| before.backend != at), moves: true }
             }
             None => {
                 self.insert(&mut part, key, hash, Known { places: [place, NOWHERE], turns: 1, away });
-                Turn { number: 1, from: None }
+                Turn { number: 1, from: None, moves: true }
             }
         }
     }
@@ -215,7 +233,10 @@ impl Known {
         self.places.into_iter().find(|place| place.backend == backend)
     }
 
-    fn turn(&mut self, place: Place, away: bool) {
+    fn turn(&mut self, mut place: Place, away: bool, is_cached: impl Fn(Place) -> bool) {
+        if let Some(before) = self.at(place.backend).filter(|before| is_cached(*before)) {
+            place.bytes = place.bytes.max(before.bytes);
+        }
         if self.places[0].backend != place.backend {
             self.places[1] = self.places[0];
         }
@@ -223,6 +244,20 @@ impl Known {
         self.turns = self.turns.saturating_add(1);
         self.away = away;
     }
+
+    /// A turn that was answered elsewhere and leaves the session where it is. It takes the second place only if less was
+    /// seen there.
+    fn side_call(&mut self, place: Place) {
+        self.turns = self.turns.saturating_add(1);
+        if self.places[1].bytes <= place.bytes {
+            self.places[1] = place;
+        }
+    }
+}
+
+/// Whether a prompt is too short to be the next turn of a session that has this place. A length of 0 is not known.
+fn is_side_call(prompt: Place, place: Place) -> bool {
+    prompt.bytes > 0 && prompt.bytes < place.bytes / 2
 }
 
 /// A table of fewer sessions is not cut into parts: the longest silent of all leaves first.
@@ -241,6 +276,9 @@ mod tests {
     const A: BackendId = BackendId(0);
     const B: BackendId = BackendId(1);
     const C: BackendId = BackendId(2);
+    /// All that was seen is still cached.
+    const ALL: fn(Place) -> bool = |_| true;
+    const NOTHING: fn(Place) -> bool = |_| false;
 
     fn key(bits: u64) -> SessionKey {
         SessionKey::from_bits(bits)
@@ -249,24 +287,66 @@ mod tests {
     #[test]
     fn the_last_two_places_are_known() {
         let sessions = Sessions::new(10);
-        sessions.landed(key(1), A, 100, false, 1);
-        sessions.landed(key(1), B, 200, true, 2);
-        sessions.landed(key(1), B, 300, true, 3);
+        sessions.landed(key(1), A, 100, false, 1, ALL);
+        sessions.landed(key(1), B, 200, true, 2, ALL);
+        sessions.landed(key(1), B, 300, true, 3, ALL);
         let known = sessions.get(key(1)).unwrap();
         assert_eq!((known.last().backend, known.turns, known.away), (B, 3, true));
         assert_eq!(known.at(A), Some(Place { backend: A, bytes: 100, seen: 1 }));
         assert_eq!(known.at(B), Some(Place { backend: B, bytes: 300, seen: 3 }));
-        sessions.landed(key(1), C, 1, true, 4);
+        sessions.landed(key(1), C, 400, true, 4, ALL);
         assert_eq!(sessions.get(key(1)).unwrap().at(A), None);
+    }
+
+    fn bytes_at(sessions: &Sessions, at: BackendId) -> Option<u32> {
+        sessions.get(key(1))?.at(at).map(|place| place.bytes)
+    }
+
+    #[test]
+    fn shorter_prompt_does_not_erase_a_longer_one() {
+        let sessions = Sessions::new(10);
+        sessions.landed(key(1), A, 30_000, false, 1, ALL);
+        sessions.landed(key(1), A, 85, false, 2, ALL);
+        assert_eq!(bytes_at(&sessions, A), Some(30_000));
+        sessions.landed(key(1), A, 31_000, false, 3, ALL);
+        assert_eq!(bytes_at(&sessions, A), Some(31_000));
+        sessions.landed(key(1), A, 85, false, 4, NOTHING);
+        assert_eq!(bytes_at(&sessions, A), Some(85), "the cache was lost");
+    }
+
+    #[test]
+    fn side_call_elsewhere_does_not_move_a_session() {
+        let sessions = Sessions::new(10);
+        sessions.landed(key(1), A, 30_000, false, 1, ALL);
+        let turn = sessions.landed(key(1), B, 85, true, 2, ALL);
+        assert_eq!(turn, Turn { number: 2, from: None, moves: false });
+        let known = sessions.get(key(1)).unwrap();
+        assert_eq!((known.last().backend, known.last().bytes, known.away), (A, 30_000, false));
+        assert_eq!((bytes_at(&sessions, B), sessions.away()), (Some(85), 0));
+        for (bytes, is_cached, moves) in [(85, NOTHING, true), (20_000, ALL, true), (0, ALL, true)] {
+            let sessions = Sessions::new(10);
+            sessions.landed(key(1), A, 30_000, false, 1, ALL);
+            assert_eq!(sessions.landed(key(1), B, bytes, true, 2, is_cached).moves, moves, "{bytes}");
+            assert_eq!(sessions.get(key(1)).unwrap().last().backend, B);
+        }
+    }
+
+    #[test]
+    fn side_call_takes_the_place_of_a_shorter_one_only() {
+        let sessions = Sessions::new(10);
+        sessions.landed(key(1), C, 20_000, true, 1, ALL);
+        sessions.landed(key(1), A, 30_000, false, 2, ALL);
+        sessions.landed(key(1), B, 85, true, 3, ALL);
+        assert_eq!((bytes_at(&sessions, C), bytes_at(&sessions, B)), (Some(20_000), None));
     }
 
     #[test]
     fn an_answer_that_ends_keeps_its_session_active_unless_it_has_moved_on() {
         let sessions = Sessions::new(10);
-        sessions.landed(key(1), A, 1, false, 1);
+        sessions.landed(key(1), A, 1, false, 1, ALL);
         sessions.active(key(1), A, 5);
         assert_eq!(sessions.get(key(1)).unwrap().last().seen, 5);
-        sessions.landed(key(1), B, 1, false, 6);
+        sessions.landed(key(1), B, 1, false, 6, ALL);
         sessions.active(key(1), A, 7);
         assert_eq!(sessions.get(key(1)).unwrap().at(A).map(|place| place.seen), Some(5));
         sessions.active(key(2), A, 7);
@@ -276,7 +356,7 @@ mod tests {
     #[test]
     fn whoever_is_silent_for_long_leaves() {
         let sessions = Sessions::new(10_000);
-        (0..1000).for_each(|n| _ = sessions.landed(key(n), A, 1, n % 2 == 0, n));
+        (0..1000).for_each(|n| _ = sessions.landed(key(n), A, 1, n % 2 == 0, n, ALL));
         sessions.active(key(0), A, 1000);
         sessions.expire(500, 1000);
         assert_eq!((sessions.len(), sessions.away()), (500, 250));
@@ -289,7 +369,7 @@ mod tests {
     #[test]
     fn a_new_bound_keeps_the_most_recent() {
         let sessions = Arc::new(Sessions::new(5000));
-        (0..100).for_each(|n| _ = sessions.landed(key(n), A, 1, true, n));
+        (0..100).for_each(|n| _ = sessions.landed(key(n), A, 1, true, n, ALL));
         assert!(Arc::ptr_eq(&sessions, &sessions.resized(5000)), "what runs on lands where all others look");
         let small = sessions.resized(10);
         assert_eq!((small.len(), small.away()), (10, 10));
@@ -304,7 +384,7 @@ mod tests {
             let mut now = 0;
             for (session, away, passed) in steps {
                 now += passed;
-                sessions.landed(key(session), A, 1, away, now);
+                sessions.landed(key(session), A, 1, away, now, ALL);
                 if passed == 49 {
                     sessions.expire(400, now);
                 }

@@ -71,8 +71,8 @@ pub enum Cut {
 pub struct Terms {
     /// Whether the request could go to another backend.
     pub movable: bool,
-    /// Whether it is work for a model.
-    pub is_inference: bool,
+    /// Whether its response is the work of a model, so that it shows that the backend produces output.
+    pub produces: bool,
     /// When the request's head came.
     pub started: Millis,
     /// How long the attempt can take.
@@ -123,17 +123,17 @@ impl Attempts {
         self.cut(|entry| entry.late(now))
     }
 
-    /// Whether a response that has started got any byte after `since`.
+    /// Whether a response with a model's output, which has started, got any byte after `since`.
     #[must_use]
     pub fn progress_since(&self, since: Millis) -> bool {
         self.last_progress.load(Ordering::Relaxed) > since
-            || self.entries.lock().iter().any(|(_, entry)| entry.progress.load(Ordering::Relaxed) > since)
+            || self.entries.lock().iter().any(|(_, entry)| entry.output() > since)
     }
 
     /// Since when the request for a model has waited whose response has not started and that was sent first.
     #[must_use]
     pub fn waits_since(&self) -> Option<Millis> {
-        let waits = |entry: &Entry| entry.terms.is_inference && entry.progress.load(Ordering::Relaxed) == 0;
+        let waits = |entry: &Entry| entry.terms.produces && entry.progress.load(Ordering::Relaxed) == 0;
         let entries = self.entries.lock();
         let sent =
             entries.iter().filter(|(_, entry)| waits(entry)).map(|(_, entry)| entry.sent.load(Ordering::Relaxed));
@@ -197,12 +197,17 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.table.last_progress.fetch_max(self.entry.progress.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.table.last_progress.fetch_max(self.entry.output(), Ordering::Relaxed);
         self.table.entries.lock().try_remove(self.slot);
     }
 }
 
 impl Entry {
+    /// When output of a model last came; 0 for never.
+    fn output(&self) -> Millis {
+        if self.terms.produces { self.progress.load(Ordering::Relaxed) } else { 0 }
+    }
+
     fn late(&self, now: Millis) -> Option<Cut> {
         let Terms { started, deadlines, .. } = self.terms;
         let over = |since: Millis, limit: Option<Millis>| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
@@ -247,7 +252,7 @@ mod tests {
     const NONE: Deadlines = Deadlines { first_byte: None, first_token: None, idle: None, total: None };
 
     fn terms(movable: bool, deadlines: Deadlines) -> Terms {
-        Terms { movable, is_inference: true, started: 100, deadlines }
+        Terms { movable, produces: true, started: 100, deadlines }
     }
 
     fn attempt(table: &Arc<Attempts>, deadlines: Deadlines) -> Attempt {
@@ -327,7 +332,7 @@ mod tests {
     #[test]
     fn oldest_wait_is_that_of_a_model() {
         let table = Arc::new(Attempts::default());
-        let other = Terms { is_inference: false, ..terms(true, NONE) };
+        let other = Terms { produces: false, ..terms(true, NONE) };
         let (_list, upload) = (table.enter(other, 100, None), table.enter(terms(true, NONE), 150, Some(900)));
         assert_eq!(table.waits_since(), None);
         let (first, _second) = (table.enter(terms(true, NONE), 200, None), table.enter(terms(true, NONE), 300, None));
@@ -348,6 +353,16 @@ mod tests {
         drop(over);
         assert!(table.progress_since(699), "a response that was short is a sign of life, too");
         assert_eq!(table.entries.lock().len(), 0);
+    }
+
+    #[test]
+    fn answer_to_a_query_is_no_output() {
+        let table = Arc::new(Attempts::default());
+        let query = table.enter(Terms { produces: false, ..terms(true, NONE) }, 200, None);
+        query.progress(300);
+        assert!(!table.progress_since(0));
+        drop(query);
+        assert!(!table.progress_since(0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whether a request is admitted: room for it, the client's address as far as it can be trusted, and its API key.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -24,6 +25,8 @@ pub(super) struct Asker {
     pub(super) trusted: bool,
     /// Whose key it showed, if keys are asked for; until this drops, it counts as a request of his.
     pub(super) admitted: Option<Admitted>,
+    /// Whether keys are required, but not of this request: it is a preflight.
+    pub(super) needs_no_key: bool,
 }
 
 impl Asker {
@@ -36,7 +39,7 @@ impl Asker {
             Some(peer) if trusted => Some(forwarded(&head.headers, proxies).unwrap_or(peer)),
             peer => peer,
         };
-        Asker { address, trusted, admitted: None }
+        Asker { address, trusted, admitted: None, needs_no_key: false }
     }
 }
 
@@ -92,13 +95,18 @@ pub(super) fn id(address: IpAddr) -> ClientId {
 
 /// Refuses whom the keys in force don't let in.
 pub(super) fn check_key(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Refused> {
-    let gateway = ctx.gateway();
+    let gateway = Arc::clone(ctx.gateway());
     let Some(keys) = gateway.access.clients() else { return Ok(()) };
+    if ctx.is_preflight() {
+        // A browser shows no key before it knows that it can.
+        ctx.asker.needs_no_key = true;
+        return Ok(());
+    }
     let Some(key) = key(&head.headers) else {
         gateway.metrics.access.no_key();
         return Err(Refusal::NO_KEY.into());
     };
-    let (holder, refused) = match keys.admit(key, ctx.now()) {
+    let (holder, refused) = match keys.admit(key, ctx.kind.takes_slot(), ctx.now()) {
         Ok(admitted) => {
             ctx.record.holder(&admitted.name);
             ctx.asker.admitted = Some(admitted);

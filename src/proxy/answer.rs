@@ -9,7 +9,7 @@ use pingora::prelude::timeout;
 
 use super::client::{Added, Client};
 use super::ctx::Ctx;
-use super::refusal::{Refusal, Refused};
+use super::refusal::{Probe, Refusal, Refused};
 use super::relay::Flow;
 use crate::api::ApiError;
 use crate::http1::{Field, Framing, ResponseHead};
@@ -19,6 +19,10 @@ pub(super) async fn refuse<C: Client>(client: &mut C, ctx: &mut Ctx, refused: Re
     // While it is answered it takes hardly any memory, and no descriptor: a refused request must not take the room of others.
     ctx.refused = ctx.gateway().refused.take(1, usize::MAX);
     let is_written = match refused {
+        Refused::Probe(probe) => answer_probe(client, ctx, probe).await,
+        Refused::Answer(refusal) | Refused::Later(refusal, _) if ctx.is_preflight() && is_passing(refusal) => {
+            allow(client, ctx).await
+        }
         Refused::Answer(refusal) => {
             let turned_away = ctx.turned_away.as_ref().filter(|_| refusal != Refusal::TIMEOUT);
             let retry_after = turned_away.and_then(|turned_away| turned_away.retry_after.clone());
@@ -70,6 +74,7 @@ async fn write<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal, retry
     ctx.record.answer(refusal.status.as_u16(), refusal.code);
     let body = ctx.api.body(&error(ctx, refusal));
     let length = body.len().to_string();
+    let cors = ctx.cors.take();
     let mut fields = vec![field("Content-Type", b"application/json"), field("Content-Length", length.as_bytes())];
     if matches!(
         refusal.status,
@@ -80,10 +85,43 @@ async fn write<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal, retry
     if refusal.status == StatusCode::UNAUTHORIZED {
         fields.push(field("WWW-Authenticate", b"Bearer"));
     }
-    let reason = refusal.status.canonical_reason().unwrap_or_default();
-    let head = ResponseHead::own(refusal.status.as_u16(), reason, &fields, body.len() as u64);
+    if let Some(cors) = &cors {
+        cors.add_to_error(&mut fields);
+    }
+    send(client, ctx, refusal.status, &fields, body.into_bytes()).await
+}
+
+/// Answers a load balancer.
+async fn answer_probe<C: Client>(client: &mut C, ctx: &mut Ctx, probe: Probe) -> bool {
+    let (status, body) = probe.answer();
+    ctx.record.probe(status.as_u16());
+    let length = body.len().to_string();
+    let fields = [
+        field("Content-Type", b"text/plain; charset=utf-8"),
+        field("Content-Length", length.as_bytes()),
+        field("Cache-Control", b"no-store"),
+    ];
+    send(client, ctx, status, &fields, body.as_bytes().to_vec()).await
+}
+
+/// Answers a preflight that no backend can answer.
+async fn allow<C: Client>(client: &mut C, ctx: &mut Ctx) -> bool {
+    ctx.record.preflight();
+    let Some(cors) = ctx.cors.take() else { return false };
+    send(client, ctx, StatusCode::NO_CONTENT, &cors.allow(), Vec::new()).await
+}
+
+/// Whether a refusal is about the moment. A preflight that gets one is allowed, so that the page can read the answer to its
+/// request.
+fn is_passing(refusal: Refusal) -> bool {
+    refusal.status.is_server_error() || refusal.status == StatusCode::TOO_MANY_REQUESTS
+}
+
+async fn send<C: Client>(client: &mut C, ctx: &Ctx, status: StatusCode, fields: &[Field<'_>], body: Vec<u8>) -> bool {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let head = ResponseHead::own(status.as_u16(), reason, fields, body.len() as u64);
     let head = client.head(&head, &Added::default());
-    let mut out = if ctx.form.is_head { Vec::new() } else { body.into_bytes() };
+    let mut out = if ctx.form.is_head { Vec::new() } else { body };
     if client.send_head(head, &mut out).is_err() {
         return false;
     }

@@ -68,7 +68,11 @@ pub(super) async fn run<C: Client>(
     fresh: bool,
 ) -> Result<(), Failed> {
     let link = Arc::clone(&ctx.snapshot.links[selection.member]);
-    ctx.seat = Some(link.queue.seat(ctx.snapshot.pool.enter(&selection, ctx.now())));
+    let there = match ctx.kind.takes_slot() {
+        true => ctx.snapshot.pool.enter(&selection, ctx.now()),
+        false => ctx.snapshot.pool.enter_query(&selection),
+    };
+    ctx.seat = Some(link.queue.seat(there));
     // A body that can't be sent again must not meet a connection that the backend has closed.
     let reusable = if fresh || !ctx.body.is_here() { None } else { take_idle(ctx, &link) };
     let Connected { mut stream, origin, reused } = match reusable {
@@ -164,8 +168,8 @@ fn enter(ctx: &Ctx, received: u64, link: &Link) -> Attempt {
     let movable = ctx.body.is_replayable() && retry::has_another(ctx);
     let (now, grace) = (ctx.now(), ctx.snapshot.config.limits.header_timeout);
     let due = (!ctx.body.is_here()).then(|| upload_due(grace, ctx.started, now, received));
-    let (is_inference, started, deadlines) = (ctx.is_inference, ctx.started, ctx.snapshot.deadlines);
-    link.attempts.enter(Terms { movable, is_inference, started, deadlines }, now, due)
+    let (started, deadlines, produces) = (ctx.started, ctx.snapshot.deadlines, ctx.kind.takes_slot());
+    link.attempts.enter(Terms { movable, produces, started, deadlines }, now, due)
 }
 
 /// The request for this backend. A body that is not held can be sent once.

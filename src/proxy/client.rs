@@ -1,7 +1,7 @@
 //! A client with one request: how its body is read, how its response is written, and when it has left.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -115,6 +115,8 @@ pub(super) struct Connection {
     pub(super) peer: Option<IpAddr>,
     /// The same as text, for `X-Forwarded-For`.
     pub(super) peer_text: HeaderValue,
+    /// The listener that accepted it, by its address in the config.
+    pub(super) listener: SocketAddr,
     /// Whether it speaks TLS.
     pub(super) is_tls: bool,
     /// Its number, which no other connection has.
@@ -124,12 +126,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: &Stream, streams: Option<Arc<Streams>>) -> Connection {
+    pub(super) fn new(stream: &Stream, listener: SocketAddr, streams: Option<Arc<Streams>>) -> Connection {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let peer = access::peer(stream);
         let text = peer.and_then(|peer| HeaderValue::from_str(&peer.to_string()).ok());
         Connection {
             peer,
+            listener,
             peer_text: text.unwrap_or(HeaderValue::from_static("unknown")),
             is_tls: stream.get_ssl_digest().is_some(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),

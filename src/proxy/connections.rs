@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::access::id;
 use super::client::Connection;
+use super::cors;
 use super::handshake::{self, Opened};
 use super::refusal::Refusal;
 use super::{http1, http2};
@@ -52,7 +53,7 @@ impl Connections {
     /// listener that is gone would have been allowed, nobody knows any more.
     fn allows(&self, stream: &Stream) -> bool {
         let snapshot = self.gateway.snapshot.load();
-        let listener = snapshot.config.listeners.iter().find(|listener| listener.address == self.listener);
+        let listener = snapshot.config.listener(self.listener);
         listener.is_some_and(|listener| access::may_come(listener.allow.as_ref(), stream))
     }
 
@@ -69,7 +70,8 @@ impl Connections {
         if let Meeting::Plain = meeting
             && let Some(_told) = self.turned_away.take(1, MAX_TURNED_AWAY)
         {
-            turn_away(stream, shed).await;
+            let has_cors = cors::is_on(self.listener, &self.gateway.snapshot.load());
+            turn_away(stream, shed, has_cors).await;
         }
     }
 }
@@ -94,7 +96,7 @@ impl ServerApp for Connections {
         let entry = self.gateway.client_connections.enter(limits.header_timeout, self.gateway.clock.now());
         match handshake::open(stream, meeting, &entry).await? {
             Opened::Http1(stream, unread) => {
-                let connection = Arc::new(Connection::new(&stream, None));
+                let connection = Arc::new(Connection::new(&stream, self.listener, None));
                 http1::serve(Arc::clone(&self.gateway), connection, entry, (stream, unread), shutdown).await;
             }
             Opened::Http2(stream) => {
@@ -104,7 +106,7 @@ impl ServerApp for Connections {
                     self.gateway.metrics.limits.shed(Shed::Memory);
                     return None;
                 }
-                http2::serve(Arc::clone(&self.gateway), stream, &limits, shutdown).await;
+                http2::serve(Arc::clone(&self.gateway), self.listener, stream, &limits, shutdown).await;
             }
         }
         None
@@ -113,15 +115,17 @@ impl ServerApp for Connections {
 
 /// Answers why, and closes. What the client has sent is read first: a connection that is closed with bytes unread is reset,
 /// and a reset can overtake the answer.
-async fn turn_away(mut stream: Stream, shed: Shed) {
+async fn turn_away(mut stream: Stream, shed: Shed, has_cors: bool) {
     let answer = async {
-        let _ = timeout(GLANCE, stream.read(&mut [0; 4096])).await;
-        stream.write_all(&answer_to(shed)).await
+        let mut seen = [0; 4096];
+        let read = timeout(GLANCE, stream.read(&mut seen)).await.ok().and_then(Result::ok).unwrap_or(0);
+        let origin = has_cors.then(|| cors::origin(&seen[..read])).flatten();
+        stream.write_all(&answer_to(shed, origin.as_deref())).await
     };
     let _ = timeout(Duration::from_secs(1), answer).await;
 }
 
-fn answer_to(shed: Shed) -> Vec<u8> {
+fn answer_to(shed: Shed, origin: Option<&str>) -> Vec<u8> {
     let refusal = match shed {
         Shed::Connections => Refusal::TOO_MANY_CONNECTIONS,
         Shed::ClientConnections | Shed::ClientRequests => Refusal::TOO_MANY_OF_CLIENT,
@@ -135,8 +139,12 @@ fn answer_to(shed: Shed) -> Vec<u8> {
         message: refusal.message,
         request_id: "",
     });
+    let cors = origin.map_or_else(String::new, |origin| {
+        let fields = "Access-Control-Expose-Headers: Retry-After\r\nVary: Origin\r\n";
+        format!("Access-Control-Allow-Origin: {origin}\r\n{fields}")
+    });
     let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nRetry-After: 2\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nRetry-After: 2\r\n{cors}Content-Length: {}\r\nConnection: close\r\n\r\n",
         refusal.status,
         body.len()
     );

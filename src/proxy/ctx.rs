@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::access::Asker;
 use super::body::Body;
 use super::client::Connection;
+use super::cors::Cors;
 use super::first_token::Opening;
 use super::form::Form;
 use super::head::Head;
 use super::record::Record;
-use crate::api::Api;
 use crate::api::usage::UsageReader;
+use crate::api::{Api, Kind};
 use crate::core::{Ask, Millis, Patience, Selection, SessionKey, Tried, Verdict};
 use crate::gateway::Gateway;
 use crate::gauge::Share;
@@ -28,6 +29,8 @@ pub(super) struct Ctx {
     pub(super) form: Form,
     /// Its head, ready for backends.
     pub(super) head: Head,
+    /// The page of another origin that sent it, if the gateway serves such pages.
+    pub(super) cors: Option<Box<Cors>>,
     /// Who sent it.
     pub(super) asker: Asker,
     /// Its session, if it has one.
@@ -44,8 +47,8 @@ pub(super) struct Ctx {
     pub(super) waited: bool,
     /// The API that was called.
     pub(super) api: Api,
-    /// Whether it is work for a model, by its method and path.
-    pub(super) is_inference: bool,
+    /// What it asks of a backend.
+    pub(super) kind: Kind,
     /// Whether the response is an error, which shows nothing of the backend's speed.
     pub(super) is_error: bool,
     /// Whether the response is a stream of events, whose first bytes are the first token.
@@ -89,6 +92,7 @@ impl Ctx {
             connection: Arc::clone(connection),
             form: Form::default(),
             head: Head::default(),
+            cors: None,
             asker: Asker::default(),
             key: None,
             bytes: 0,
@@ -97,7 +101,7 @@ impl Ctx {
             tried: Tried::default(),
             waited: false,
             api: Api::default(),
-            is_inference: false,
+            kind: Kind::default(),
             is_error: false,
             streams: false,
             opening: Opening::default(),
@@ -113,6 +117,11 @@ impl Ctx {
             refused: None,
             snapshot,
         }
+    }
+
+    /// Whether it is a preflight of a browser.
+    pub(super) fn is_preflight(&self) -> bool {
+        self.cors.as_ref().is_some_and(|cors| cors.is_preflight())
     }
 
     pub(super) fn gateway(&self) -> &Arc<Gateway> {

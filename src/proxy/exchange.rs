@@ -44,6 +44,10 @@ pub(super) async fn serve<C: Client>(client: &mut C, ctx: &mut Ctx, accepted: Re
 }
 
 async fn forward<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<(), Over> {
+    if ctx.asker.needs_no_key && !client.is_body_complete() {
+        // A preflight has no body; anything else needs a key.
+        return Err(Refusal::NO_KEY.into());
+    }
     body::hold(client, ctx).await?;
     let mut next = Next::Elsewhere;
     loop {

@@ -30,6 +30,8 @@ pub(super) struct Form {
     pub(super) forwarded: bool,
     /// Whether there is a header with an API key.
     pub(super) credentials: bool,
+    /// Whether a page of another origin sent it, or can have.
+    pub(super) has_origin: bool,
     /// Whether the client sent a request id.
     pub(super) request_id: bool,
     /// Whether there is a `Connection` header.
@@ -104,6 +106,7 @@ impl Form {
                 header::EXPECT => form.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
                 header::UPGRADE => form.wants_websocket |= value.eq_ignore_ascii_case(b"websocket"),
                 header::AUTHORIZATION => form.credentials = true,
+                header::ORIGIN => form.has_origin = true,
                 _ => match name.as_str() {
                     "x-request-id" => form.request_id = true,
                     "x-api-key" => form.credentials = true,

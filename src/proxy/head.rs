@@ -1,21 +1,21 @@
 //! The request's head: what is refused, whose session it is, and what backends get of it.
 
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, Method, Version, header};
 use pingora::Result;
 use pingora::http::{HeaderNameVariant, RequestHeader};
 
 use super::access::{self, Asker};
 use super::client::Connection;
+use super::cors::Cors;
 use super::ctx::Ctx;
 use super::form::{self, Form};
-use super::refusal::Refused;
-use crate::api::Api;
+use super::refusal::{Probe, Refusal, Refused};
+use crate::api::{Api, Kind};
 use crate::core::SessionKey;
 use crate::core::session::Invalid;
 use crate::http1::is_hop_by_hop;
 use crate::link::Link;
 use crate::snapshot::Snapshot;
-use crate::watch::is_inference;
 
 /// A request's head as backends get it, written once. Only what differs between backends is added for each attempt.
 #[derive(Default)]
@@ -41,18 +41,52 @@ pub(super) enum BodyFraming {
 /// Refuses what no backend must get; prepares what they get otherwise. `raw` is the head as it came over HTTP/1.
 pub(super) fn accept(head: &RequestHeader, raw: Option<&[u8]>, ctx: &mut Ctx) -> std::result::Result<(), Refused> {
     ctx.api = Api::of(head.uri.path());
-    ctx.is_inference = is_inference(&head.method, head.uri.path());
-    ctx.record.request(head, ctx.api == Api::Anthropic);
+    ctx.kind = Kind::of(&head.method, head.uri.path());
+    ctx.record.request(head, ctx.kind, ctx.api == Api::Anthropic);
     ctx.asker = Asker::of(head, &ctx.connection, &ctx.snapshot);
     ctx.record.client(ctx.asker.address);
-    ctx.form = form::read(head, raw, ctx.snapshot.config.limits.max_header_bytes)?;
+    let form = form::read(head, raw, ctx.snapshot.config.limits.max_header_bytes);
+    if form.as_ref().map_or(true, |form| form.has_origin) {
+        ctx.cors = Cors::of(head, form.as_ref().ok(), &ctx.connection, &ctx.snapshot);
+    }
+    ctx.form = form?;
+    if let Some(probe) = probe(head, ctx) {
+        return Err(Refused::Probe(probe));
+    }
+    if ctx.form.upgrades && ctx.kind == Kind::Query {
+        // What a WebSocket carries is not known.
+        ctx.kind = Kind::Other;
+    }
     access::check_room(ctx)?;
     access::check_key(head, ctx)?;
+    if ctx.kind == Kind::StateChange {
+        return Err(Refusal::STATE_CHANGE.into());
+    }
     ctx.key = session_key(head, &ctx.snapshot);
     ctx.record.session(ctx.key);
-    ctx.snapshot.budget.request(ctx.started);
+    if ctx.kind.takes_slot() {
+        ctx.snapshot.budget.request(ctx.started);
+    }
     ctx.head = Head::new(head, ctx).map_err(Refused::from)?;
     Ok(())
+}
+
+/// What a load balancer asks about the gateway, if the listener answers that.
+fn probe(head: &RequestHeader, ctx: &Ctx) -> Option<Probe> {
+    let is_ready = match head.uri.path() {
+        "/livez" => false,
+        "/readyz" => true,
+        _ => return None,
+    };
+    let listener = ctx.snapshot.config.listener(ctx.connection.listener);
+    if !listener.is_some_and(|listener| listener.answer_probes) || !matches!(head.method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    Some(match (is_ready, ctx.gateway().ready()) {
+        (false, _) => Probe::Live,
+        (true, true) => Probe::Ready,
+        (true, false) => Probe::NotReady,
+    })
 }
 
 impl Head {
@@ -79,8 +113,8 @@ impl Head {
             Ok(())
         })?;
         new.has_host |= head.headers.contains_key(header::HOST);
-        if ctx.asker.admitted.is_some() {
-            // It was meant for the gateway.
+        if ctx.asker.admitted.is_some() || ctx.asker.needs_no_key {
+            // They were meant for the gateway.
             new.credentials.clear();
         }
         if ctx.form.upgrades {

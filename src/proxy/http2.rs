@@ -6,6 +6,7 @@
 //! backend. So that is counted here.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,12 +35,18 @@ use crate::gateway::Gateway;
 use crate::http1::{Framing, MAX_TRAILERS, ResponseHead, parse_trailers};
 
 /// Serves a connection until its end, with the limits that were valid at its start.
-pub(super) async fn serve(gateway: Arc<Gateway>, stream: Stream, limits: &Limits, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    gateway: Arc<Gateway>,
+    listener: SocketAddr,
+    stream: Stream,
+    limits: &Limits,
+    shutdown: &ShutdownWatch,
+) {
     let mut server = HttpServerOptions::default();
     server.h2c = true;
     server.h2_idle_timeout = Some(limits.header_timeout);
     let streams = Arc::<Streams>::default();
-    let connection = Arc::new(Connection::new(&stream, Some(Arc::clone(&streams))));
+    let connection = Arc::new(Connection::new(&stream, listener, Some(Arc::clone(&streams))));
     let app = Arc::new(Http2App { gateway, connection, server, bounds: bounds(limits) });
     tokio::select! {
         _ = app.process_new(stream, shutdown) => {}

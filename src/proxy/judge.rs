@@ -13,7 +13,7 @@ use crate::metrics::BrokenCause;
 /// Takes in an answer with this status, or an event that means it.
 pub(super) fn answered(ctx: &Ctx, status: u16) {
     let Some(selection) = ctx.selection else { return };
-    let seen = match Answer::of(status, ctx.is_inference) {
+    let seen = match Answer::of(status, ctx.kind.takes_slot()) {
         Answer::Good => Observation::TrafficOk,
         Answer::Neutral => Observation::TrafficAnswered,
         Answer::BadGateway => Observation::TrafficFailed(Cause::BadGateway),
@@ -49,7 +49,7 @@ fn origin(ctx: &Ctx) -> u64 {
 
 /// Takes in that a response came to its end.
 pub(super) fn completed(ctx: &Ctx) {
-    if ctx.is_inference {
+    if ctx.kind.takes_slot() {
         observe(ctx, Observation::Completed);
     }
 }

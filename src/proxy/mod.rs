@@ -7,6 +7,7 @@
 //! | `connections.rs`, `handshake.rs` | which connections are admitted; TLS or not, HTTP/1.1 or HTTP/2 |
 //! | `http1/`, `http2.rs`, `client.rs` | a client of each version, behind one trait: its request, its response, its departure |
 //! | `head.rs`, `form.rs`, `access.rs` | refuses what is malformed, too much, or not allowed; finds the session |
+//! | `cors.rs` | pages of other origins: preflights, and errors that pages can read |
 //! | `exchange.rs` | one request: its body, a backend, attempts, the end |
 //! | `body.rs` | reads and holds the body |
 //! | `wait.rs` | waits for room at a backend |
@@ -23,6 +24,7 @@ mod attempt;
 mod body;
 mod client;
 mod connections;
+mod cors;
 mod ctx;
 mod exchange;
 mod first_token;

@@ -14,6 +14,7 @@ use pingora::http::RequestHeader;
 
 use super::http2::Streams;
 use crate::access_log::Line;
+use crate::api::Kind;
 use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
 use crate::core::{Affinity, Reason, Selection, SessionKey};
@@ -21,7 +22,7 @@ use crate::gateway::Gateway;
 use crate::link::Cut;
 use crate::metrics::{BrokenCause, Code, Phase};
 use crate::snapshot::Snapshot;
-use crate::watch::{Finished, is_chat};
+use crate::watch::Finished;
 
 /// The facts of one request.
 pub(super) struct Record {
@@ -30,13 +31,15 @@ pub(super) struct Record {
     begun: Instant,
     key: Option<SessionKey>,
     turn: Option<Turn>,
-    chat: bool,
+    kind: Kind,
     selection: Option<Selection>,
     attempts: u32,
     /// The status that the client got; 0 if it got none yet.
     status: u16,
     /// Whether the gateway answered by itself.
     own_answer: bool,
+    /// Whether it asks about the gateway itself, which no metric of requests counts.
+    is_probe: bool,
     phase: Phase,
     /// Whether the request came to its end, as opposed to being dropped.
     ended: bool,
@@ -75,11 +78,12 @@ impl Record {
             begun: Instant::now(),
             key: None,
             turn: None,
-            chat: false,
+            kind: Kind::default(),
             selection: None,
             attempts: 0,
             status: 0,
             own_answer: false,
+            is_probe: false,
             phase: Phase::Request,
             ended: false,
             client_left: false,
@@ -98,8 +102,8 @@ impl Record {
     }
 
     /// The head of the request is there. `needs_id`: whether an error of the gateway has its id.
-    pub(super) fn request(&mut self, head: &RequestHeader, needs_id: bool) {
-        self.chat = is_chat(&head.method, head.uri.path());
+    pub(super) fn request(&mut self, head: &RequestHeader, kind: Kind, needs_id: bool) {
+        self.kind = kind;
         if let Some(log) = &mut self.log {
             head.method.as_str().clone_into(&mut log.method);
             head.uri.path().clone_into(&mut log.path);
@@ -169,7 +173,7 @@ impl Record {
     pub(super) fn start(&mut self, status: u16) {
         self.status = status;
         self.phase = Phase::Streaming;
-        if let (Some(selection), Some(waited)) = (self.selection, self.first_byte) {
+        if let (Some(selection), Some(waited), true) = (self.selection, self.first_byte, self.kind.takes_slot()) {
             self.snapshot.links[selection.member].metrics.first_byte(selection.affinity, waited.as_secs_f64());
         }
     }
@@ -181,7 +185,7 @@ impl Record {
             let waited = self.begun.elapsed();
             self.first_token = Some(waited);
             // An error that comes at once is no first token.
-            if let Some(selection) = self.selection.filter(|_| !is_error) {
+            if let Some(selection) = self.selection.filter(|_| self.kind.generates() && !is_error) {
                 self.snapshot.watch.first_token(millis(waited), self.gateway.clock.now());
                 self.snapshot.links[selection.member].note_first_token(
                     selection.affinity,
@@ -215,6 +219,16 @@ impl Record {
             let backend = self.backend();
             tracing::warn!(status, code, backend, attempts = self.attempts, "request failed");
         }
+    }
+
+    /// The gateway answers a load balancer that asks about it.
+    pub(super) fn probe(&mut self, status: u16) {
+        (self.status, self.own_answer, self.is_probe) = (status, true, true);
+    }
+
+    /// The gateway answers a preflight in place of a backend.
+    pub(super) fn preflight(&mut self) {
+        (self.status, self.own_answer) = (204, true);
     }
 
     /// The client has left, or reads nothing.
@@ -270,18 +284,23 @@ impl Record {
     fn count(&self) {
         let (status, seconds) = (self.final_status(), self.begun.elapsed().as_secs_f64());
         match self.selection.filter(|_| !self.own_answer) {
+            _ if self.is_probe => {}
             Some(selection @ Selection { member, affinity, .. }) => {
                 let metrics = &self.snapshot.links[member].metrics;
                 metrics.request(affinity, Code::of(status), seconds);
                 if let Some(usage) = self.usage {
                     metrics.usage(affinity, usage);
                 }
-                self.finished(selection, status);
+                if self.kind.generates() {
+                    self.finished(selection, status);
+                }
             }
             None => self.snapshot.metrics.unanswered(Code::of(status)),
         }
-        self.snapshot.watch.ended(status >= 500, self.gateway.clock.now());
-        if status == 499 {
+        if !self.is_probe {
+            self.snapshot.watch.ended(status >= 500, self.gateway.clock.now());
+        }
+        if status == 499 && !self.is_probe {
             self.snapshot.metrics.abort(self.phase);
         }
         if let Some(streams) = &self.streams {
@@ -292,7 +311,8 @@ impl Record {
     /// What the request says of how well affinity works.
     fn finished(&self, selection: Selection, status: u16) {
         let backend = &self.snapshot.links[selection.member].backend;
-        let (key, turn, chat, usage) = (self.key, self.turn, self.chat, self.usage);
+        let (key, turn, usage) = (self.key, self.turn, self.usage);
+        let chat = self.kind == Kind::Generation;
         let finished = Finished { key, turn, chat, backend, whole: status == 200 && !self.is_broken, usage };
         self.snapshot.finished(&finished, selection, self.gateway.clock.now());
     }

@@ -19,8 +19,31 @@ pub(super) enum Refused {
     Answer(Refusal),
     /// The gateway answers, and says when to try again.
     Later(Refusal, Duration),
+    /// A load balancer asks about the gateway itself.
+    Probe(Probe),
     /// The client has left.
     Gone,
+}
+
+/// What a load balancer learns about the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// It runs.
+    Live,
+    /// It serves requests.
+    Ready,
+    /// It has not probed every backend yet, or is about to end.
+    NotReady,
+}
+
+impl Probe {
+    pub(super) fn answer(self) -> (StatusCode, &'static str) {
+        match self {
+            Probe::Live => (StatusCode::OK, "alive\n"),
+            Probe::Ready => (StatusCode::OK, "ready\n"),
+            Probe::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        }
+    }
 }
 
 impl Refusal {
@@ -138,6 +161,14 @@ impl Refusal {
     );
     pub(super) const TIMEOUT: Refusal =
         Refusal::new(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", "The backend did not answer in time.");
+    pub(super) const STATE_CHANGE: Refusal = Refusal::new(
+        StatusCode::FORBIDDEN,
+        "changes_one_server",
+        "This call changes the state of one server, and would reach one of several: send it to the gateway's admin listener, \
+         which passes it to every backend.",
+    );
+    pub(super) const NO_PREFLIGHT: Refusal =
+        Refusal::new(StatusCode::BAD_GATEWAY, "backend_failed", "The backend does not answer preflights.");
     pub(super) const BUSY: Refusal = Refusal::new(
         StatusCode::TOO_MANY_REQUESTS,
         "backend_busy",

@@ -4,10 +4,12 @@ use http::StatusCode;
 
 use super::body::Body;
 use super::client::{Added, Client};
+use super::cors;
 use super::ctx::{Ctx, TurnedAway};
 use super::first_token::Held;
 use super::judge;
 use super::pipe::Stop;
+use super::refusal::Refusal;
 use super::relay::Flow;
 use super::retry;
 use crate::api::usage::UsageReader;
@@ -61,6 +63,9 @@ pub(super) fn accept<C: Client>(
     if retry::is_given_up(ctx, head.status) {
         ctx.turned_away = Some(TurnedAway::new(head));
         return Ok(Accepted::GivenUp);
+    }
+    if ctx.asker.needs_no_key && cors::is_no_answer(head) {
+        return Err(Stop::Refused(Refusal::NO_PREFLIGHT));
     }
     note_kind(head, ctx);
     ctx.is_error = Answer::is_error(head.status);
@@ -125,7 +130,7 @@ pub(super) fn start(ctx: &mut Ctx, attempt: &Attempt, status: u16, meaning: u16)
     let Some(selection) = ctx.selection else { return };
     judge::answered(ctx, meaning);
     ctx.is_error = Answer::is_error(meaning);
-    if let Some(key) = ctx.key.filter(|_| !ctx.is_error) {
+    if let Some(key) = ctx.key.filter(|_| ctx.kind.generates() && !ctx.is_error) {
         ctx.record.turn(ctx.snapshot.pool.landed(key, selection, now));
         ctx.landed = true;
     }
@@ -137,7 +142,8 @@ pub(super) fn start(ctx: &mut Ctx, attempt: &Attempt, status: u16, meaning: u16)
 pub(super) fn note_body(ctx: &mut Ctx, piece: &[u8]) {
     ctx.record.body(piece.len(), ctx.is_error);
     if let Some(seat) = &ctx.seat {
-        if ctx.streams && !ctx.is_error { seat.there.first_token(ctx.now()) } else { seat.there.answered() }
+        let is_first_token = ctx.streams && ctx.kind.generates() && !ctx.is_error;
+        if is_first_token { seat.there.first_token(ctx.now()) } else { seat.there.answered() }
     }
     if let Some(usage) = &mut ctx.usage {
         usage.push(piece);
@@ -156,8 +162,8 @@ pub(super) fn end(ctx: &mut Ctx) {
     }
 }
 
-/// Notes whether it is a stream of events, and whether it can have usage figures: JSON and event streams of a success,
-/// not compressed.
+/// Notes whether it is a stream of events, and whether it can have usage figures of a prompt: JSON and event streams of a
+/// generation that succeeds, not compressed.
 fn note_kind(head: &ResponseHead<'_, '_>, ctx: &mut Ctx) {
     (ctx.streams, ctx.usage) = (false, None);
     if head.status != StatusCode::OK.as_u16() {
@@ -166,7 +172,7 @@ fn note_kind(head: &ResponseHead<'_, '_>, ctx: &mut Ctx) {
     let kind = head.field("content-type").unwrap_or_default();
     ctx.streams = is_media_type(kind, "text/event-stream");
     let readable = ctx.streams || is_media_type(kind, "application/json");
-    if readable && head.field("content-encoding").is_none() {
+    if readable && ctx.kind.generates() && head.field("content-encoding").is_none() {
         ctx.usage = Some(UsageReader::default());
     }
 }

@@ -10,7 +10,7 @@ use super::judge;
 use super::pipe::Stop;
 use super::refusal::{Refusal, Refused};
 use crate::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
-use crate::core::{Millis, Observation};
+use crate::core::{Millis, Observation, Patience};
 use crate::link::{self, Cut, describe};
 use crate::metrics::Shed;
 use crate::sse::{ErrorClass, ErrorEvent};
@@ -161,7 +161,9 @@ fn over(ctx: &mut Ctx, why: String, timed_out: bool) -> Over {
 /// Where the request is sent again, if it is. Then the retry is counted.
 fn again(ctx: &Ctx, reason: RetryReason) -> Option<Next> {
     let standing = Standing { replayable: ctx.body.is_replayable(), another: has_another(ctx) };
-    let next = match reason.again(standing, || ctx.snapshot.budget.retry(ctx.now())) {
+    // A query costs a backend next to nothing, so it neither fills the budget nor draws on it.
+    let is_free = !ctx.kind.takes_slot();
+    let next = match reason.again(standing, || is_free || ctx.snapshot.budget.retry(ctx.now())) {
         Again::No => None,
         Again::There => Some(Next::SameBackend),
         Again::Elsewhere => Some(Next::Elsewhere),
@@ -176,7 +178,9 @@ fn again(ctx: &Ctx, reason: RetryReason) -> Option<Next> {
 
 /// Whether another backend is left to go to.
 pub(super) fn has_another(ctx: &Ctx) -> bool {
-    ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts && ctx.snapshot.pool.has_another(&ctx.tried)
+    let patience = if ctx.kind.takes_slot() { Patience::Spills } else { Patience::NeedsNoRoom };
+    ctx.record.attempts() < ctx.snapshot.config.pool().retry.max_attempts
+        && ctx.snapshot.pool.has_another(patience, &ctx.tried)
 }
 
 /// Whether an answer with this status is given up, since another backend can do better. If so, the retry is counted: the

@@ -17,6 +17,9 @@ use crate::metrics::QueueExit;
 /// Whether the request may wait: the pool lets it, and it has not waited yet. While it waits its client is watched, which
 /// takes a body that is wholly here; one that is still coming would be held up, so its request goes elsewhere at once.
 pub(super) fn patience(ctx: &Ctx) -> Patience {
+    if !ctx.kind.takes_slot() {
+        return Patience::NeedsNoRoom;
+    }
     let lets = ctx.snapshot.config.pool().overload.queue_wait.is_some();
     if lets && !ctx.waited && ctx.body.is_here() { Patience::Waits } else { Patience::Spills }
 }

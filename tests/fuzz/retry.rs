@@ -267,7 +267,7 @@ impl World {
         }
         let standing = Standing {
             replayable: sent.held || does == Does::Refuse,
-            another: sent.attempts < self.max_attempts && self.pool.has_another(sent.tried),
+            another: sent.attempts < self.max_attempts && self.pool.has_another(Patience::Spills, sent.tried),
         };
         let again = failure.reason().map(|reason| reason.again(standing, || self.budget.retry(self.now)));
         match again.unwrap_or(Again::No) {

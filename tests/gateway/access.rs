@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::scripted::{Gate, Scripted, Step, answer, chunk, stream_head};
 
 /// A file of keys: `name key limits`, one a line.
-fn keys(lines: &[&str]) -> PathBuf {
+pub(crate) fn keys(lines: &[&str]) -> PathBuf {
     file(&text(lines))
 }
 
@@ -126,18 +126,18 @@ async fn a_key_has_a_rate_of_its_own() {
 async fn a_key_has_so_many_requests_at_once() {
     let gate = Gate::new();
     let held = gate.clone();
-    let a = Scripted::start(move |seen| match seen.head.starts_with("GET /slow ") {
+    let a = Scripted::start(move |seen| match seen.head.starts_with("POST /slow ") {
         true => vec![Step::Wait(held.clone()), Step::Send(answer(200, "", b"slow"))],
         false => vec![Step::Send(answer(200, "", b"quick"))],
     })
     .await;
     let keys = keys(&["alice a-key in_flight=1", "bob b-key"]);
     let gateway = asking(Setup::new(), &keys).backend("a", &a.url()).start().await;
-    let slow = Req::get("/slow").header("Authorization", "Bearer a-key");
+    let slow = Req::post("/slow", b"{}").header("Authorization", "Bearer a-key");
     let mut client = gateway.client().await;
     client.write(&slow.bytes()).await;
     until("it is there", || a.count() == 1).await;
-    let second = gateway.send(&get("a-key")).await;
+    let second = gateway.send(&slow).await;
     assert_eq!((second.status, second.code().as_str()), (429, "too_many_requests"));
     assert!(second.header("Retry-After").is_some());
     assert_eq!(gateway.send(&get("b-key")).await.status, 200);

@@ -28,6 +28,8 @@
 //! | `per_client` | what one client may use: connections, how often it asks |
 //! | `pressure` | the gateway's own memory or descriptors run out: what is refused, what goes on |
 //! | `access` | who may come: API keys, addresses, proxies that are believed; keys of backends and admins |
+//! | `kinds` | what is not inference: it takes no slot, moves no session, counts as no prompt; calls that change one server's state |
+//! | `cors` | pages of other origins: preflights, errors that they can read |
 //! | `headers` | what is added, kept and stripped on the way to a backend |
 //! | `signals` | what backends say of themselves: asked where wanted, never in the way, never held against them |
 //! | `admin` | the admin listener's endpoints |
@@ -67,6 +69,7 @@ mod admin;
 mod affinity;
 mod broken;
 mod cli;
+mod cors;
 mod departures;
 mod errors;
 mod failover;
@@ -77,6 +80,7 @@ mod health;
 mod hints;
 mod hold;
 mod http2;
+mod kinds;
 mod lifecycle;
 mod limits;
 mod log;

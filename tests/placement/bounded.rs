@@ -93,10 +93,10 @@ proptest! {
         }
         prop_assert_eq!(pool.select(&Ask::new(Some(key(0)), 0), &tried(&[]), 0), Verdict::Full);
         prop_assert_eq!(pool.select(&Ask::new(None, 0), &tried(&[]), 0), Verdict::Full);
-        prop_assert!(!pool.has_another(&tried(&[])));
+        prop_assert!(!pool.has_another(Patience::Spills, &tried(&[])));
         there.pop();
         prop_assert!(pool.select(&Ask::new(None, 0), &tried(&[]), 0).selection().is_some());
-        prop_assert!(pool.has_another(&tried(&[])));
+        prop_assert!(pool.has_another(Patience::Spills, &tried(&[])));
     }
 }
 

@@ -273,7 +273,7 @@ impl Model {
         match asked.patience {
             Patience::Waits => self.has_line(asked, name),
             Patience::Called(_) | Patience::InLine(_) => self.is_in_line(asked, name),
-            Patience::Spills => false,
+            Patience::Spills | Patience::NeedsNoRoom => false,
         }
     }
 

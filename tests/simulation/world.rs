@@ -182,7 +182,7 @@ impl World {
     pub(crate) fn line_of(&self, patience: Patience) -> Option<String> {
         match patience {
             Patience::Called(member) | Patience::InLine(member) => Some(self.name(member)),
-            Patience::Waits | Patience::Spills => None,
+            Patience::Waits | Patience::Spills | Patience::NeedsNoRoom => None,
         }
     }
 

@@ -88,6 +88,9 @@ impl<'a> Asked<'a> {
     /// Whether a member that warms up has no turn for this session yet: it is new there, and its lot is beyond the
     /// share that has passed. A lot depends on the session alone, so who was let in once is let in from then on.
     pub(super) fn held_back(&self, index: usize) -> bool {
+        if self.needs_no_room() {
+            return false;
+        }
         let slow_start = self.pool.settings.slow_start;
         let backend = &self.member(index).backend;
         let Some(key) = self.ask.key.filter(|_| slow_start > 0 && backend.warmed(slow_start, self.now) < 1.0) else {
@@ -129,7 +132,12 @@ impl<'a> Asked<'a> {
     /// Whether this request could be a trial of a member, which could have gone `before` milliseconds ago.
     pub(super) fn could_try(&self, index: usize, before: Millis) -> bool {
         let backend = &self.member(index).backend;
-        backend.trial_due(before, self.now) && !backend.draining() && !self.tried.contains(index) && !self.full(index)
+        // What takes no slot shows nothing of the model.
+        !self.needs_no_room()
+            && backend.trial_due(before, self.now)
+            && !backend.draining()
+            && !self.tried.contains(index)
+            && !self.full(index)
     }
 
     /// How far a member has warmed up, 0 to 1, by the measure of who has come furthest: where all have begun together,
@@ -148,11 +156,19 @@ impl<'a> Asked<'a> {
 
     /// Whether it has as many requests as it may have.
     pub(super) fn full(&self, index: usize) -> bool {
-        self.pool.limit(index).is_some_and(|limit| self.load_at(index) >= limit)
+        !self.needs_no_room() && self.pool.limit(index).is_some_and(|limit| self.load_at(index) >= limit)
+    }
+
+    /// Whether the request takes no slot.
+    pub(super) fn needs_no_room(&self) -> bool {
+        self.ask.patience == Patience::NeedsNoRoom
     }
 
     /// Whether it has too much of what there is to do.
     pub(super) fn busy(&self, index: usize) -> bool {
+        if self.needs_no_room() {
+            return false;
+        }
         let load = self.load_at(index);
         // The sum over all is needed only beyond the floor.
         load >= u64::from(self.pool.settings.overload.balance_floor)
@@ -205,7 +221,7 @@ impl<'a> Asked<'a> {
         match self.ask.patience {
             Patience::Waits => self.has_line(index),
             Patience::Called(at) | Patience::InLine(at) => at == index,
-            Patience::Spills => false,
+            Patience::Spills | Patience::NeedsNoRoom => false,
         }
     }
 

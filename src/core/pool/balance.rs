@@ -34,6 +34,7 @@ impl Asked<'_> {
         let tier = self.lowest_tier(&admit)?;
         let tier = (0..self.pool.members.len()).filter(|index| self.in_tier(*index, tier) && admit(*index));
         match self.pool.settings.balance {
+            _ if self.needs_no_room() => self.pool.queries.next(tier.map(|index| (index, self.weight(index)))),
             Balance::RoundRobin => self.pool.round.next(tier.map(|index| (index, self.weight(index)))),
             Balance::LeastRequests => self.least_requests(tier),
         }

@@ -8,7 +8,7 @@ use super::displaced::Displaced;
 use super::hash::{NameHash, Seed};
 use super::round_robin::RoundRobin;
 use super::session::SessionKey;
-use super::sessions::{Known, Sessions, Turn};
+use super::sessions::{Known, Place, Sessions, Turn};
 use super::ttft::Rates;
 
 mod asked;
@@ -30,6 +30,8 @@ pub use settings::{Balance, Drain, DrainSessions, MaxInFlight, MemberSpec, Overl
 pub struct Pool {
     members: Vec<Member>,
     round: RoundRobin,
+    /// The turns of requests that take no slot, so that they shift no turn of those that do.
+    queries: RoundRobin,
     displaced: Displaced,
     sessions: Arc<Sessions>,
     rates: Arc<Rates>,
@@ -65,6 +67,7 @@ impl Pool {
             .collect();
         Pool {
             round: RoundRobin::new(members.len()),
+            queries: RoundRobin::new(members.len()),
             displaced: Displaced::new(settings.max_displaced, settings.idle_ttl),
             sessions: Arc::new(Sessions::new(settings.max_sessions)),
             rates: Arc::default(),
@@ -109,7 +112,8 @@ impl Pool {
         let total = members.iter().map(|member| i64::from(member.weight) * i64::from(WEIGHT_SCALE)).sum();
         let round = RoundRobin::resume(credit, total);
         let (rates, only_tier) = (Arc::clone(&self.rates), only_tier(&members));
-        Pool { members, round, displaced, sessions, rates, settings, only_tier, next_id }
+        let queries = RoundRobin::new(members.len());
+        Pool { members, round, queries, displaced, sessions, rates, settings, only_tier, next_id }
     }
 
     /// The members, in the order of the config.
@@ -206,9 +210,15 @@ impl Pool {
         }
     }
 
+    /// Counts a request that takes no slot as being at a backend, until the guard drops.
+    #[must_use]
+    pub fn enter_query(&self, selection: &Selection) -> InFlight {
+        self.members[selection.member].backend.enter_query()
+    }
+
     /// Notes where a session's cache is, now that a backend has begun to answer it well.
     ///
-    /// Says which turn of its session it is, and where it left a cache that was warm. Only then: a session that was turned away everywhere has built no cache anywhere, and goes home again.
+    /// Returns which turn of its session it is, and where it left a cache that was warm. Only then: a session that was turned away everywhere has built no cache anywhere, and goes home again.
     pub fn landed(&self, key: SessionKey, selection: Selection, now: Millis) -> Turn {
         let backend = &self.members[selection.member].backend;
         let at_home = match selection.affinity {
@@ -216,13 +226,21 @@ impl Pool {
             Affinity::FailOpen => self.home(key) == Some(selection.member),
             _ => false,
         };
-        let mut turn = self.sessions.landed(key, backend.id(), selection.expected.bytes, !at_home, now);
+        let is_cached = |place: Place| self.is_cached(place, now);
+        let mut turn = self.sessions.landed(key, backend.id(), selection.expected.bytes, !at_home, now, is_cached);
         // A cache that is cold by now is none that it could have moved away from.
         turn.from = turn.from.filter(|from| now.saturating_sub(from.seen) < self.settings.idle_ttl);
-        if self.settings.policy == Policy::ConsistentHash && self.settings.stay_put {
+        if turn.moves && self.settings.policy == Policy::ConsistentHash && self.settings.stay_put {
             if at_home { self.displaced.forget(key) } else { self.displaced.stay(key, backend, now) }
         }
         turn
+    }
+
+    /// Whether what a place has seen of a session can still be cached there, and the session can go there.
+    fn is_cached(&self, place: Place, now: Millis) -> bool {
+        let member = self.members.iter().find(|member| member.backend.id() == place.backend);
+        let is_warm = member.is_some_and(|member| member.backend.available() && member.backend.warm(place.seen));
+        is_warm && now.saturating_sub(place.seen) < self.settings.idle_ttl
     }
 
     /// Notes that a session that landed with this selection was active until now: its cache is warm, unless it has since

@@ -7,7 +7,7 @@ use super::super::backend::Backend;
 use super::super::session::SessionKey;
 use super::super::ttft::Expected;
 use super::asked::Asked;
-use super::{Affinity, Ask, Policy, Pool, Reason, Selection, Tried, Verdict};
+use super::{Affinity, Ask, Patience, Policy, Pool, Reason, Selection, Tried, Verdict};
 
 impl Pool {
     /// Selects a backend for a request that has been to `tried`.
@@ -19,16 +19,17 @@ impl Pool {
         let asked = Asked::new(self, *ask, tried, now);
         match (ask.key, self.settings.policy) {
             (None, _) => asked.trial().unwrap_or_else(|| asked.balance()),
+            (Some(key), Policy::LeastTtft) if asked.needs_no_room() => asked.follow(key),
             (Some(key), Policy::ConsistentHash) => asked.by_hash(key),
             (Some(key), Policy::LeastTtft) => asked.by_score(key),
         }
     }
 
-    /// Whether [`Pool::select`] would find anybody for a request without a session that has been to `tried`. Takes
-    /// nobody's turn.
+    /// Whether [`Pool::select`] would find a backend for a request without a session that has been to `tried`. No turn
+    /// is taken.
     #[must_use]
-    pub fn has_another(&self, tried: &Tried) -> bool {
-        let asked = Asked::new(self, Ask::new(None, 0), tried, 0);
+    pub fn has_another(&self, patience: Patience, tried: &Tried) -> bool {
+        let asked = Asked::new(self, Ask { key: None, bytes: 0, patience }, tried, 0);
         let mut members = 0..self.members.len();
         match self.members.iter().any(|member| member.backend.available()) {
             true => members.any(|index| asked.can(index)),
@@ -97,6 +98,13 @@ impl Asked<'_> {
             }
             Some(reason) => self.next(key).map_or_else(|| self.nobody(key), |member| there(member, reason)),
         }
+    }
+
+    /// Where the session was last, for a request that computes nothing and so has nothing to gain elsewhere.
+    fn follow(&self, key: SessionKey) -> Verdict {
+        let Some(last) = self.last().filter(|last| self.barred(*last).is_none()) else { return self.by_hash(key) };
+        let affinity = if self.pool.home(key) == Some(last) { Affinity::Home } else { Affinity::Stayed };
+        self.go(last, affinity, None)
     }
 
     /// Where the session stays away from home, if it may go on there and no lower tier takes it back; else why it leaves

@@ -25,6 +25,8 @@ pub enum Patience {
     InLine(usize),
     /// It does not wait, or has waited for long enough and counts no longer as waiting.
     Spills,
+    /// It takes no slot, so it needs no room, and no limit is about it.
+    NeedsNoRoom,
 }
 
 impl Ask {

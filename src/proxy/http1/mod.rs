@@ -20,6 +20,7 @@ use pingora::server::ShutdownWatch;
 use tokio::task::unconstrained;
 
 use super::client::{Client, Connection};
+use super::cors::Cors;
 use super::ctx::Ctx;
 use super::refusal::{Refusal, Refused};
 use super::{exchange, head, scratch};
@@ -112,6 +113,7 @@ fn empty_lines(bytes: &[u8]) -> usize {
 /// `None` if it does not give the connection back.
 fn open(stream: Stream, bytes: BytesMut, ctx: &mut Ctx) -> Option<(Http1, Result<(), Refused>)> {
     if !is_head(&bytes) && can_be_head(&bytes) {
+        ctx.cors = Cors::of_start(&bytes, &ctx.connection, &ctx.snapshot);
         return Some((Http1::new(stream, BytesMut::new(), &ctx.form, false), Err(Refusal::HEAD_TOO_LARGE.into())));
     }
     let has_control = has_control(&bytes);
