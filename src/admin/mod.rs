@@ -2,6 +2,7 @@
 
 mod backends;
 mod explain;
+mod fan_out;
 mod history;
 mod login;
 mod page;
@@ -27,6 +28,7 @@ use serde_json::json;
 pub use explain::{BackendView, Explained, Score, Seen, explain};
 
 use crate::access;
+use crate::api::Kind;
 use crate::core::Millis;
 use crate::gateway::Gateway;
 use crate::gauge::Gauge;
@@ -76,6 +78,7 @@ impl Admin {
             },
             ("GET" | "HEAD", "/reload") => use_post(),
             ("GET" | "HEAD", path) if path.ends_with("/drain") || path.ends_with("/undrain") => use_post(),
+            ("GET" | "HEAD", path) if changes_a_server("POST", path) => use_post(),
             ("GET" | "HEAD", _) => not_found(),
             _ => error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Only GET, HEAD and POST are served."),
         }
@@ -166,7 +169,8 @@ impl ServerApp for Connections {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Answer {
         let head = session.req_header();
-        if head.method == Method::POST && from_another_site(head, self.gateway.access.admins().is_some()) {
+        let is_safe = matches!(head.method, Method::GET | Method::HEAD);
+        if !is_safe && from_another_site(head, self.gateway.access.admins().is_some()) {
             return error(StatusCode::FORBIDDEN, "another_site", "A page of another site may not do that.");
         }
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
@@ -177,18 +181,27 @@ impl ServeHttp for Admin {
                 return *refusal;
             }
         };
+        let is_head = head.method == Method::HEAD;
         let mut answer = match (head.method.as_str(), path) {
             ("POST", "/reload") => {
                 tracing::info!(%who, "reload asked for on the admin listener");
                 reload::reload(&self.gateway, query).await
             }
+            (method, _) if !is_safe && changes_a_server(method, path) => {
+                fan_out::send(session, &self.gateway, &who).await
+            }
             _ => self.answer(&head.method, path, query, &who),
         };
-        if head.method == Method::HEAD {
+        if is_head {
             answer.body_mut().clear();
         }
         answer
     }
+}
+
+/// Whether a call would change the state of the server that receives it.
+fn changes_a_server(method: &str, path: &str) -> bool {
+    Method::from_bytes(method.as_bytes()).is_ok_and(|method| Kind::of(&method, path) == Kind::StateChange)
 }
 
 /// A browser says which site's page sent a POST. Another site's page must not drain backends through the browser of an

@@ -113,3 +113,20 @@ fn keys_that_anybody_can_read_are_warned_of() {
     let said = backends(&["https://a", "http://b", "http://c"]);
     assert!(said.len() == 1 && said[0].contains("backends[1].api_key_file: goes to an http:// backend"), "{said:?}");
 }
+
+#[test]
+fn keys_of_listeners() {
+    for (keys, expected) in [
+        ("cors: maybe", "43: listeners[0].cors: `maybe` is not one of `pass`, `off`"),
+        ("cors: true", "43: listeners[0].cors: `true` is not one of `pass`, `off`"),
+        ("answer_probes: 1", "52: listeners[0].answer_probes: `1` is not `true` or `false`"),
+    ] {
+        let text = format!("{POOLS}listeners: [{{ address: 127.0.0.1:0, {keys} }}]\n");
+        assert_eq!(said(&text), format!("f:2:{expected}"), "{keys}");
+    }
+    let config = Config::parse(&format!("{LISTENERS}{POOLS}"), "f").unwrap();
+    assert_eq!((config.listeners[0].cors, config.listeners[0].answer_probes), (super::Cors::Pass, false));
+    let off = format!("{POOLS}listeners: [{{ address: 127.0.0.1:0, cors: off, answer_probes: true }}]\n");
+    let config = Config::parse(&off, "f").unwrap();
+    assert_eq!((config.listeners[0].cors, config.listeners[0].answer_probes), (super::Cors::Off, true));
+}

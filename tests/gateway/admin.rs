@@ -1,5 +1,7 @@
 //! The admin listener's endpoints.
 
+use serde_json::json;
+
 use crate::client::{Client, Req};
 use crate::harness::{Gateway, PATIENCE, Setup, sims, until};
 use crate::scripted::{Gate, Scripted, Step, answer};
@@ -240,4 +242,60 @@ async fn readyz_says_no_while_draining() {
     assert_eq!((gateway.admin_get("/readyz").await.status, gateway.admin_get("/livez").await.status), (503, 200));
     drop(client);
     tokio::time::timeout(PATIENCE, gateway.until_drained()).await.unwrap();
+}
+
+#[tokio::test]
+async fn state_change_is_sent_to_every_backend() {
+    let ok = |body: &'static str| Scripted::start(move |_| vec![Step::Send(answer(200, "", body.as_bytes()))]);
+    let (a, b) = (ok(r#"{"added":true}"#).await, ok("Success").await);
+    let secret = crate::harness::file("backend-secret");
+    let gone = crate::harness::nobody();
+    let key = format!("server: generic, api_key_file: {secret:?}");
+    let setup = Setup::new().backend_with("a", &a.url(), &key).backend("b", &b.url()).backend("c", &gone);
+    let gateway = setup.start_cold().await;
+    for (name, state) in [("a", "healthy"), ("b", "healthy"), ("c", "unhealthy")] {
+        gateway.until_state(name, state).await;
+    }
+    let send = async |req: Req| Client::connect(gateway.admin).await.send(&req).await;
+    let load =
+        Req::post("/v1/load_lora_adapter?x=1", b"{\"lora_name\":\"l\"}").header("Content-Type", "application/json");
+    let answer = send(load).await;
+    let expected = json!({"backends": [
+        {"name": "a", "status": 200, "body": {"added": true}},
+        {"name": "b", "status": 200, "body": "Success"},
+        {"name": "c", "skipped": "unhealthy"},
+    ]});
+    assert_eq!((answer.status, answer.json()), (200, expected));
+    for backend in [&a, &b] {
+        let seen = backend.seen();
+        let [call] = &seen[..] else { panic!("{seen:?}") };
+        assert!(call.head.starts_with("POST /v1/load_lora_adapter?x=1 HTTP/1.1\r\n"), "{}", call.head);
+        assert_eq!(call.body, b"{\"lora_name\":\"l\"}");
+        assert_eq!(call.header("Content-Type"), Some("application/json"));
+    }
+    assert_eq!(a.seen()[0].header("Authorization"), Some("Bearer backend-secret"));
+    assert_eq!(send(Req::get("/sleep")).await.status, 405);
+    assert_eq!(send(Req::post("/sleep", b"").header("Origin", "http://evil.example")).await.status, 403);
+    assert_eq!(send(Req::post("/sleep", &vec![b' '; (1 << 20) + 1])).await.status, 413);
+    assert_eq!((a.count(), b.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn state_change_that_a_backend_refuses_is_502() {
+    let a = Scripted::ok("{}").await;
+    let b = Scripted::start(|_| vec![Step::Send(answer(404, "", b"no"))]).await;
+    let c = Scripted::start(|_| vec![Step::Close]).await;
+    let keys = crate::access::keys(&["admin admin-key"]);
+    let setup = Setup::new().admin(&format!("keys_file: {keys:?}"));
+    let setup = setup.backend("a", &a.url()).backend("b", &b.url()).backend("c", &c.url());
+    let gateway = setup.start().await;
+    let call = Req::post("/reset_prefix_cache", b"");
+    assert_eq!(Client::connect(gateway.admin).await.send(&call).await.status, 401);
+    assert_eq!(a.count(), 0);
+    let call = call.header("Authorization", "Bearer admin-key");
+    let answer = Client::connect(gateway.admin).await.send(&call).await;
+    let backends = &answer.json()["backends"];
+    assert_eq!((answer.status, &backends[0]["status"], &backends[1]["status"]), (502, &json!(200), &json!(404)));
+    assert!(backends[2]["error"].is_string(), "{backends}");
+    assert_eq!(a.seen()[0].header("Authorization"), None, "keys of admins are not for backends");
 }
