@@ -23,6 +23,7 @@ struct Member {
     name: Arc<str>,
     requests: Option<Rate>,
     in_flight: Option<usize>,
+    weight: u32,
     used: Arc<Used>,
     /// `None`: nobody wants to know.
     metrics: Option<HolderMetrics>,
@@ -39,6 +40,8 @@ struct Used {
 pub struct Admitted {
     /// Who it is.
     pub name: Arc<str>,
+    /// How many of its requests are served in one turn, where requests wait.
+    pub weight: u32,
     metrics: Option<HolderMetrics>,
     _place: Option<Share>,
 }
@@ -103,7 +106,8 @@ impl Member {
             let period = Millis::try_from(rate.period.as_millis()).unwrap_or(Millis::MAX);
             Rate::new(rate.count.get(), period, rate.burst())
         });
-        Member { name: holder.name.as_str().into(), requests, in_flight: holder.in_flight, used, metrics }
+        let (name, in_flight, weight) = (holder.name.as_str().into(), holder.in_flight, holder.weight);
+        Member { name, requests, in_flight, weight, used, metrics }
     }
 
     /// A request that has no place uses nothing of the rate.
@@ -117,7 +121,7 @@ impl Member {
         if let Some(metrics) = &self.metrics {
             metrics.begin();
         }
-        Ok(Admitted { name: name(), metrics: self.metrics.clone(), _place: place })
+        Ok(Admitted { name: name(), weight: self.weight, metrics: self.metrics.clone(), _place: place })
     }
 }
 

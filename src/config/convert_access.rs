@@ -46,7 +46,8 @@ pub(super) fn admin(file: Lenient<AdminSection>, at: &mut At<'_>) -> Option<Opti
 }
 
 /// What is wrong with a file of admins' keys that has limits.
-pub const NO_LIMITS: &str = "has limits (`requests=`, `in_flight=`), which keys of the admin listener can't have";
+pub const NO_LIMITS: &str =
+    "has limits (`requests=`, `in_flight=`, `weight=`), which keys of the admin listener can't have";
 
 /// Whoever reaches it can drain backends and read every figure.
 fn private(address: SocketAddr, at: &mut At<'_>) {

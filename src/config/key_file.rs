@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! # name  hash                limits
-//! alice   sha256:9f86d081...  requests=600/min in_flight=4
+//! alice   sha256:9f86d081...  requests=600/min in_flight=4 weight=2
 //! alice   sha256:60303ae2...
 //! ```
 //!
@@ -39,6 +39,8 @@ pub struct Holder {
     pub requests: Option<Rate>,
     /// The most requests at once, at least 1; `None` is unlimited.
     pub in_flight: Option<usize>,
+    /// How many requests are served in one turn while others wait, too: 1 to 100.
+    pub weight: u32,
 }
 
 /// Each name is a label of metrics.
@@ -46,6 +48,7 @@ const MOST_HOLDERS: usize = 10_000;
 const LONGEST_NAME: usize = 255;
 /// Requests at once that a limit may allow.
 const MOST_IN_FLIGHT: usize = 1_000_000;
+const MAX_WEIGHT: u32 = 100;
 
 impl KeyFile {
     /// Reads a file.
@@ -60,7 +63,7 @@ impl KeyFile {
     /// Whether some name has limits.
     #[must_use]
     pub fn has_limits(&self) -> bool {
-        self.holders.iter().any(|holder| holder.requests.is_some() || holder.in_flight.is_some())
+        self.holders.iter().any(|holder| holder.requests.is_some() || holder.in_flight.is_some() || holder.weight > 1)
     }
 
     /// Takes the contents of such a file.
@@ -110,7 +113,7 @@ impl Reader {
         if key == Digest::of(b"") {
             return Err("its hash is that of nothing: was a variable empty?".into());
         }
-        let (requests, in_flight) = read_limits(limits)?;
+        let Limits { requests, in_flight, weight } = read_limits(limits)?;
         if !self.keys.insert(key) {
             return Err("its key stands in the file already".into());
         }
@@ -125,7 +128,8 @@ impl Reader {
             None if self.places.len() == MOST_HOLDERS => Err(format!("is one name too many: at most {MOST_HOLDERS}")),
             None => {
                 self.places.insert(name.clone(), (self.file.holders.len(), number));
-                self.file.holders.push(Holder { name, keys: vec![key], requests, in_flight });
+                let weight = weight.unwrap_or(1);
+                self.file.holders.push(Holder { name, keys: vec![key], requests, in_flight, weight });
                 Ok(())
             }
         }
@@ -148,10 +152,15 @@ pub fn holder_name(name: &str) -> Result<String, String> {
     }
 }
 
-type Limits = (Option<Rate>, Option<usize>);
+#[derive(Default)]
+struct Limits {
+    requests: Option<Rate>,
+    in_flight: Option<usize>,
+    weight: Option<u32>,
+}
 
 fn read_limits(words: &[&str]) -> Result<Limits, String> {
-    let (mut requests, mut in_flight) = (None, None);
+    let Limits { mut requests, mut in_flight, mut weight } = Limits::default();
     for (index, word) in words.iter().enumerate() {
         let nth = index + 3;
         match word.split_once('=') {
@@ -166,11 +175,15 @@ fn read_limits(words: &[&str]) -> Result<Limits, String> {
                 in_flight =
                     Some(most.ok_or_else(|| format!("its word {nth} is not `in_flight=` and 1 to {MOST_IN_FLIGHT}"))?);
             }
-            Some(("requests" | "in_flight", _)) => return Err(format!("its word {nth} is there twice")),
-            _ => return Err(format!("its word {nth} is neither `requests=RATE` nor `in_flight=NUMBER`")),
+            Some(("weight", share)) if weight.is_none() => {
+                let share = share.parse().ok().filter(|share| (1..=MAX_WEIGHT).contains(share));
+                weight = Some(share.ok_or_else(|| format!("its word {nth} is not `weight=` and 1 to {MAX_WEIGHT}"))?);
+            }
+            Some(("requests" | "in_flight" | "weight", _)) => return Err(format!("its word {nth} is there twice")),
+            _ => return Err(format!("its word {nth} is none of `requests=RATE`, `in_flight=NUMBER`, `weight=NUMBER`")),
         }
     }
-    Ok((requests, in_flight))
+    Ok(Limits { requests, in_flight, weight })
 }
 
 #[cfg(test)]
@@ -184,7 +197,7 @@ mod tests {
     #[test]
     fn names_have_keys_and_limits() {
         let text = format!(
-            "# who\n\n  alice {} requests=600/min in_flight=4 # the first\nbob {}\r\nalice\t{}\n",
+            "# who\n\n  alice {} requests=600/min in_flight=4 weight=2 # the first\nbob {}\r\nalice\t{}\n",
             hash("a1"),
             hash("b"),
             hash("a2")
@@ -195,6 +208,7 @@ mod tests {
         assert_eq!(alice.keys, [Digest::of(b"a1"), Digest::of(b"a2")]);
         assert_eq!(alice.requests.map(|rate| (rate.count.get(), rate.period.as_secs())), Some((600, 60)));
         assert_eq!(alice.in_flight, Some(4));
+        assert_eq!((alice.weight, bob.weight), (2, 1));
         assert_eq!((&bob.requests, bob.in_flight), (&None, None));
     }
 
@@ -218,6 +232,9 @@ mod tests {
             &format!("carol {third} requests=0/s"),
             &format!("carol: {third}"),
             &format!("carol {}", hash("")),
+            &format!("carol {third} weight=0"),
+            &format!("carol {third} weight=101"),
+            &format!("carol {third} weight=1 weight=1"),
         ]
         .join("\n");
         let said = KeyFile::parse(text.as_bytes()).unwrap_err();
@@ -226,7 +243,7 @@ mod tests {
             "line 2: its second word is not `sha256:` and 64 hexadecimal digits; `ingle key NAME --stdin` makes the line of a key",
             "line 3: its word 3 is no rate, such as `requests=600/min`",
             "line 4: its word 3 is not `in_flight=` and 1 to 1000000",
-            "line 5: its word 3 is neither `requests=RATE` nor `in_flight=NUMBER`",
+            "line 5: its word 3 is none of `requests=RATE`, `in_flight=NUMBER`, `weight=NUMBER`",
             "line 6: its word 4 is there twice",
             "line 7: `none` is reserved: in metrics it stands for requests without a key",
             "line 8: a name is made of visible ASCII characters but `#` and `:`",
@@ -236,6 +253,9 @@ mod tests {
             "line 13: its word 3 allows no request: to refuse a key, remove its line",
             "line 14: a name is made of visible ASCII characters but `#` and `:`",
             "line 15: its hash is that of nothing: was a variable empty?",
+            "line 16: its word 3 is not `weight=` and 1 to 100",
+            "line 17: its word 3 is not `weight=` and 1 to 100",
+            "line 18: its word 4 is there twice",
         ];
         assert_eq!(said, expected);
         assert!(!said.concat().contains("secret"));

@@ -12,6 +12,7 @@
 //! - [`ttft`]: where the first token is expected soonest;
 //! - [`backend`]: one backend's identity, state and load;
 //! - [`round_robin`]: whose turn it is, for requests without a session;
+//! - [`turns`]: which request is next among those that wait for the same place;
 //! - [`displaced`]: the sessions that are away from home;
 //! - [`sessions`]: those that are known, and where they were;
 //! - [`pool`]: all of it together, `select`;
@@ -54,6 +55,7 @@ pub mod sessions;
 pub mod signals;
 pub mod stall;
 pub mod ttft;
+pub mod turns;
 pub mod usage;
 pub mod window;
 

@@ -23,7 +23,7 @@ pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Terms};
 pub use idle::{ConnectionOrigin, IdleConnections};
 pub use lack::{is_lack, is_ours};
-pub use queue::{Place, Queue, Seat};
+pub use queue::{Place, Queue, Seat, Waiter};
 
 use crate::config;
 use crate::core::history::Load;

@@ -11,7 +11,7 @@ use super::ctx::Ctx;
 use super::refusal::Refused;
 use super::retry::Over;
 use crate::core::{Patience, Selection, Verdict};
-use crate::link::Link;
+use crate::link::{Link, Waiter};
 use crate::metrics::QueueExit;
 
 /// Whether the request may wait: the pool lets it, and it has not waited yet. While it waits its client is watched, which
@@ -21,7 +21,12 @@ pub(super) fn patience(ctx: &Ctx) -> Patience {
         return Patience::NeedsNoRoom;
     }
     let lets = ctx.snapshot.config.pool().overload.queue_wait.is_some();
-    if lets && !ctx.waited && ctx.body.is_here() { Patience::Waits } else { Patience::Spills }
+    if lets && !ctx.waited && ctx.body.is_here() { patience_of(ctx) } else { Patience::Spills }
+}
+
+/// How a request waits that may. Between holders of keys, a full queue is no reason to refuse the one that has little in it.
+fn patience_of(ctx: &Ctx) -> Patience {
+    if ctx.asker.admitted.is_some() { Patience::Displaces } else { Patience::Waits }
 }
 
 /// Waits in the line of a member, at most as long as the pool lets it, until there is room there or elsewhere; then says
@@ -44,39 +49,56 @@ pub(super) async fn for_room<C: Client>(client: &mut C, ctx: &mut Ctx, member: u
 /// The wait in one line. The verdict is to wait in another one if a reload has removed this one.
 async fn in_line<C: Client>(client: &mut C, ctx: &mut Ctx, member: usize, until: Instant) -> Result<Verdict, Over> {
     let link = Arc::clone(&ctx.snapshot.links[member]);
+    let counted = link.backend.queue();
+    let max = ctx.snapshot.config.pool().overload.max_waiting as usize;
+    let Some(mut place) = link.queue.join(waiter(ctx), max) else {
+        drop(counted);
+        return Ok(ctx.select(Patience::Spills));
+    };
     let mut exit = Exit { link: &link, how: QueueExit::Left };
-    let verdict = {
-        let _counted = link.backend.queue();
-        let place = link.queue.join();
-        loop {
-            tokio::select! {
-                biased;
-                () = poll_fn(|context| client.poll_gone(context)) => return Err(Refused::Gone.into()),
-                () = place.called() => {}
-                () = sleep_until(until) => break None,
-            }
-            ctx.renew();
-            let here = ctx.snapshot.links.iter().position(|other| Arc::ptr_eq(&other.queue, &link.queue));
-            let patience = match here {
-                Some(member) if place.is_first() => Patience::Called(member),
-                Some(member) => Patience::InLine(member),
-                None => Patience::Waits,
-            };
-            match ctx.select(patience) {
-                Verdict::Wait { member, .. } if Some(member) == here => {}
-                verdict => break Some(verdict),
-            }
+    let verdict = loop {
+        tokio::select! {
+            biased;
+            () = poll_fn(|context| client.poll_gone(context)) => return Err(Refused::Gone.into()),
+            () = place.called() => {}
+            () = sleep_until(until) => break None,
+        }
+        if place.is_displaced() {
+            break None;
+        }
+        ctx.renew();
+        let here = ctx.snapshot.links.iter().position(|other| Arc::ptr_eq(&other.queue, &link.queue));
+        let again = match here {
+            Some(member) if place.is_first() => Patience::Called(member),
+            Some(member) => Patience::InLine(member),
+            None => patience_of(ctx),
+        };
+        match ctx.select(again) {
+            Verdict::Wait { member, .. } if Some(member) == here => {}
+            verdict => break Some(verdict),
         }
     };
+    let is_here =
+        |ctx: &Ctx, selection: Selection| Arc::ptr_eq(&ctx.snapshot.links[selection.member].backend, &link.backend);
+    if verdict.and_then(Verdict::selection).is_some_and(|selection| is_here(ctx, selection)) {
+        place.take_room();
+    }
+    drop((place, counted));
     // Who has waited for long enough waits no more, and does not stand in its own way.
     let verdict = verdict.unwrap_or_else(|| ctx.select(Patience::Spills));
-    let is_here = |selection: Selection| Arc::ptr_eq(&ctx.snapshot.links[selection.member].backend, &link.backend);
     exit.how = match verdict {
-        Verdict::Go(selection) if is_here(selection) => QueueExit::Served,
+        Verdict::Go(selection) if is_here(ctx, selection) => QueueExit::Served,
         Verdict::Go(_) | Verdict::Wait { .. } => QueueExit::Spilled,
         Verdict::Full | Verdict::Nobody => QueueExit::Refused,
     };
     Ok(verdict)
+}
+
+/// Whose request waits: holders of API keys take turns.
+fn waiter(ctx: &Ctx) -> Waiter {
+    let admitted = ctx.asker.admitted.as_ref();
+    let holder = admitted.map(|admitted| Arc::clone(&admitted.name));
+    Waiter { holder, weight: admitted.map_or(1, |admitted| admitted.weight) }
 }
 
 /// Waits, for a moment, until a gateway that has just begun knows who is there. Before, a backend that was not probed yet

@@ -18,6 +18,7 @@
 //! | `stalled` | backends that leave requests without output beside others that do not; saturation, which is not that |
 //! | `affinity` | every turn at home, shares by weight, replicas agree |
 //! | `overload` | bounded load: who waits for room, who spills, who is refused |
+//! | `fair` | holders of API keys take turns where their requests wait |
 //! | `failover` | a killed backend: who moves, who stays, who returns |
 //! | `sessions` | the session header: several names, empty, repeated, over-long, not ASCII |
 //! | `streams` | bytes and timing of responses pass as they are |
@@ -73,6 +74,7 @@ mod cors;
 mod departures;
 mod errors;
 mod failover;
+mod fair;
 mod first_token;
 mod first_token_fails;
 mod headers;

@@ -2,7 +2,7 @@
 
 use ingle::core::health::ErrorAnswer;
 use ingle::core::pool::{Balance, Policy, Settings};
-use ingle::core::{Affinity, Ask, Millis, Observation, Pool, Reason, Selection, SessionKey};
+use ingle::core::{Affinity, Ask, Millis, Observation, Patience, Pool, Reason, Selection, SessionKey};
 
 use crate::fleet::{THRESHOLDS, down_at, key, pool, settings, specs, tried, turn, up_at};
 
@@ -78,7 +78,7 @@ fn failed_trial_leads_elsewhere() {
     let pool = pool(&specs(&[1, 1]), settings());
     fail(&pool, 0, 0);
     let trial = send(&pool, None, 1000);
-    assert!(trial.is_trial && pool.has_another(&tried(&[0])));
+    assert!(trial.is_trial && pool.has_another(Patience::Spills, &tried(&[0])));
     assert_eq!(pool.select(&Ask::new(None, 0), &tried(&[0]), 1000).selection().unwrap().member, 1);
 }
 
@@ -92,7 +92,7 @@ fn failing_backend_serves_while_no_other_is_there() {
             let open = pool.select(&Ask::new(session, 0), &tried(&[1]), 10).selection();
             assert_eq!(open.map(|open| (open.member, open.affinity)), Some((0, Affinity::FailOpen)), "{fail_open}");
         }
-        assert_eq!(pool.has_another(&tried(&[0])), fail_open, "the other one is dead");
+        assert_eq!(pool.has_another(Patience::Spills, &tried(&[0])), fail_open, "the other one is dead");
     }
 }
 

@@ -219,6 +219,9 @@ impl Model {
 
     /// Somebody warms up, and this session's turn has not come, unless it was there lately.
     pub(crate) fn held_back(&self, asked: &Asked, name: &str) -> bool {
+        if asked.patience == Patience::NeedsNoRoom {
+            return false;
+        }
         let warmed = |truth: &Truth| match truth.warms_since {
             Some(since) if asked.now - since < self.settings.slow_start => {
                 (asked.now - since) as f64 / self.settings.slow_start as f64
@@ -237,11 +240,15 @@ impl Model {
             MaxInFlight::Fixed(limit) => Some(limit),
             MaxInFlight::Auto => asked.world[name].slots,
         };
-        limit.is_some_and(|limit| self.load(asked, name) >= limit as usize)
+        let needs_room = asked.patience != Patience::NeedsNoRoom;
+        needs_room && limit.is_some_and(|limit| self.load(asked, name) >= limit as usize)
     }
 
     /// At or over its share of all that there is to do in its tier.
     fn busy(&self, asked: &Asked, name: &str) -> bool {
+        if asked.patience == Patience::NeedsNoRoom {
+            return false;
+        }
         let overload = self.settings.overload;
         let Some(factor) = overload.balance_factor.filter(|_| asked.world[name].available()) else { return false };
         let tier = self.specs.iter().filter(|spec| spec.priority == self.tier(name));
@@ -272,6 +279,7 @@ impl Model {
     fn waits(&self, asked: &Asked, name: &str) -> bool {
         match asked.patience {
             Patience::Waits => self.has_line(asked, name),
+            Patience::Displaces => self.settings.overload.max_waiting > 0,
             Patience::Called(_) | Patience::InLine(_) => self.is_in_line(asked, name),
             Patience::Spills | Patience::NeedsNoRoom => false,
         }

@@ -96,7 +96,8 @@ impl World {
                 let patience = if self.rng.chance(70) { Patience::Waits } else { Patience::Spills };
                 self.turn(key, patience, Been::default());
             }
-            450..650 => self.keyless(),
+            450..470 => self.query(),
+            470..650 => self.keyless(),
             650..830 => self.probe(),
             830..860 => self.call(),
             860..880 => self.fault(),
@@ -149,6 +150,21 @@ impl World {
         }
     }
 
+    /// A session's request that takes no slot: placed by availability alone, and nothing is noted.
+    fn query(&mut self) {
+        let key = self.rng.pick(&self.sessions);
+        if self.settings.policy == Policy::LeastTtft {
+            return;
+        }
+        self.select(key, Patience::Displaces, &Been::default());
+        if let Verdict::Go(selection) = self.select(key, Patience::NeedsNoRoom, &Been::default()) {
+            let in_flight = self.pool.members()[selection.member].backend.in_flight();
+            let there = self.pool.enter_query(&selection);
+            assert_eq!(self.pool.members()[selection.member].backend.in_flight(), in_flight);
+            drop(there);
+        }
+    }
+
     fn select(&mut self, key: u64, patience: Patience, been: &Been) -> Verdict {
         let ask = Ask { key: Some(SessionKey::from_bits(key)), bytes: key % 100_000, patience };
         let verdict = self.pool.select(&ask, &been.tried, self.now);
@@ -169,7 +185,9 @@ impl World {
             Policy::LeastTtft => self.model.check_score(&asked, verdict, &self.specs),
         }
         if let Verdict::Go(selection) = verdict {
-            self.check_allowed(selection, &been.tried);
+            if patience != Patience::NeedsNoRoom {
+                self.check_allowed(selection, &been.tried);
+            }
             if self.settings.policy == Policy::ConsistentHash {
                 self.check_settled(key, patience, selection, &been.names);
             }

@@ -220,6 +220,7 @@ impl<'a> Asked<'a> {
     pub(super) fn would_wait(&self, index: usize) -> bool {
         match self.ask.patience {
             Patience::Waits => self.has_line(index),
+            Patience::Displaces => self.pool.settings.overload.max_waiting > 0,
             Patience::Called(at) | Patience::InLine(at) => at == index,
             Patience::Spills | Patience::NeedsNoRoom => false,
         }

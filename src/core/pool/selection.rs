@@ -17,8 +17,10 @@ pub struct Ask {
 /// Whether a request waits for room, or goes elsewhere at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// It would wait.
+    /// It would wait, if there is a place in the queue.
     Waits,
+    /// It would wait, and another request may have to leave the queue for it.
+    Displaces,
     /// It has waited at this member, which has called it: those who wait there are behind it.
     Called(usize),
     /// It waits at this member, behind others.
@@ -43,7 +45,7 @@ pub enum Verdict {
     /// There.
     Go(Selection),
     /// It should wait for room: all that is wrong with where its cache is known to be is that it is full or has too much to
-    /// do; or all are full. Only for those that wait already or have [`Patience::Waits`].
+    /// do; or all are full. Only for those that wait already or have [`Patience::Waits`] or [`Patience::Displaces`].
     Wait {
         /// The member's index in [`Pool::members`](super::Pool::members).
         member: usize,
