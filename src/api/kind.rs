@@ -61,6 +61,11 @@ impl Kind {
 
 /// Whether a path ends with a pattern, in which `*` is one segment.
 fn is_match(path: &str, pattern: &str) -> bool {
+    // Most rows end here.
+    let last = pattern.as_bytes().last();
+    if last != Some(&b'*') && last != path.as_bytes().last() {
+        return false;
+    }
     let Some((before, after)) = pattern.split_once('*') else { return path.ends_with(pattern) };
     let Some(path) = path.strip_suffix(after) else { return false };
     path.rsplit_once('/').is_some_and(|(start, segment)| {

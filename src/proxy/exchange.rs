@@ -68,7 +68,8 @@ async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, O
         Box::pin(wait::for_first_probes(ctx)).await;
     }
     let mut verdict = ctx.select(wait::patience(ctx));
-    if ctx.snapshot.is_worth_waiting(&verdict, &ctx.tried) {
+    // A query does not wait, and is no demand: a health check must not hang because a model loads.
+    if ctx.kind.takes_slot() && ctx.snapshot.is_worth_waiting(&verdict, &ctx.tried) {
         verdict = Box::pin(wait::for_backend(client, ctx, verdict)).await?;
     }
     if let Verdict::Wait { member, .. } = verdict {

@@ -54,6 +54,13 @@ async fn preflight_passes_to_the_backend_without_a_key() {
         assert_eq!(gateway.send(&req).await.status, 401, "{req:?}");
     }
     assert_eq!(a.count(), 1);
+    let h2 = H2c::connect(gateway.address).await;
+    let passed = h2.send(&preflight(), true).await;
+    assert_eq!((passed.status().as_u16(), &passed.headers()["x-of-backend"]), (204, &"1".parse().unwrap()));
+    let mut with_body = preflight();
+    with_body.body = b"{}".to_vec();
+    assert_eq!(h2.send(&with_body, false).await.status(), 401);
+    assert_eq!(a.count(), 2);
 }
 
 #[tokio::test]

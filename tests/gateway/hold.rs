@@ -6,7 +6,7 @@ use ingle_sim::{SimConfig, SimServer};
 
 use crate::client::Req;
 use crate::harness::{Setup, sims, until};
-use crate::scripted::Scripted;
+use crate::scripted::{Scripted, Step, answer};
 
 async fn loading(name: &str) -> SimServer {
     let config = SimConfig { loading: Duration::from_secs(3600), ..SimConfig::llama_server(name).instant() };
@@ -63,6 +63,23 @@ async fn request_waits_for_a_backend_that_nothing_listens_for() {
     until("it is held", || gateway.inner.snapshot.load().held.get() == 1).await;
     sims[0].revive().await.unwrap();
     assert_eq!(client.answer().await.outcome(), "a home 200");
+}
+
+#[tokio::test]
+async fn query_does_not_wait_for_a_model_that_loads() {
+    let a = Scripted::start(|_| vec![Step::Send(answer(200, "", b"models"))]).await;
+    a.set_health(503);
+    let setup = Setup::new().backend("a", &a.url()).pool("hold: { timeout: 1m }");
+    let gateway = setup.start_cold().await;
+    let mut held = gateway.client().await;
+    held.write(&Req::chat("hello", 3, true).bytes()).await;
+    until("a chat is held", || gateway.inner.snapshot.load().held.get() == 1).await;
+    for req in [Req::get("/v1/models"), Req::get("/health"), Req::post("/tokenize", b"{}")] {
+        assert_ne!(gateway.send(&req).await.status, 504);
+        assert_eq!(gateway.inner.snapshot.load().held.get(), 1, "only the chat");
+    }
+    a.set_health(200);
+    assert_eq!(held.answer().await.status, 200);
 }
 
 /// A wrong `health_check.path` must not make every request wait.

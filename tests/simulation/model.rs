@@ -160,7 +160,7 @@ impl Model {
     pub(crate) fn could_try(&self, asked: &Asked, name: &String) -> bool {
         let truth = &asked.world[name];
         let is_free = truth.drains_since.is_none() && !asked.tried.contains(name) && !self.full(asked, name);
-        truth.trial_due(0, asked.now) && is_free
+        asked.patience != Patience::NeedsNoRoom && truth.trial_due(0, asked.now) && is_free
     }
 
     /// Whether it does not answer, and has no cache of this session either.
