@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::client::{Answer, Client, Req};
 
 /// How long anything may take that must happen at all.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a gateway's config file says.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! Streams of each API from real llama-servers: what is sent, and what a whole one consists of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -79,6 +79,23 @@ impl Api {
         kinds
     }
 
+    /// The ids of the responses whose events are in a stream.
+    fn ids(self, body: &str) -> BTreeSet<String> {
+        let events =
+            body.split("\n\n").filter_map(data_of).filter_map(|data| serde_json::from_str::<Value>(&data).ok());
+        let id = |event: Value| match self {
+            Api::Chat => event["id"].as_str().map(str::to_owned),
+            // An event in its middle has no id; the first one is left out if the first token is no whole character.
+            Api::Messages => Some(event["message"]["id"].as_str().unwrap_or("message").to_owned()),
+            Api::Responses => event["response"]["id"].as_str().map(str::to_owned),
+        };
+        let mut ids: BTreeSet<String> = events.filter_map(id).collect();
+        if ids.len() > 1 {
+            ids.remove("message");
+        }
+        ids
+    }
+
     /// Fails unless it is one whole stream.
     pub(crate) fn judge(self, body: &str) {
         let kinds = self.kinds(body);
@@ -86,7 +103,8 @@ impl Api {
             // llama-server leaves out what starts a message if its first token is no whole character.
             Api::Chat => &["finish", "[DONE]"],
             Api::Messages => &["message_delta", "message_stop"],
-            Api::Responses => &["response.created", "response.in_progress", "response.completed"],
+            // It starts a response anew with each token until one is a whole character.
+            Api::Responses => &["response.completed"],
         };
         for kind in once {
             assert_eq!(kinds.get(*kind), Some(&1), "{self:?}: {kind} in {kinds:?}\n{body}");
@@ -96,6 +114,8 @@ impl Api {
             assert!(kinds.get(kind).is_none_or(|count| *count == 1), "{self:?}: {kind} in {kinds:?}\n{body}");
         }
         assert_eq!(kinds.get("error"), None, "{body}");
+        let ids = self.ids(body);
+        assert_eq!(ids.len(), 1, "{self:?}: events of one attempt: {ids:?}\n{body}");
         let last = body.split("\n\n").filter_map(data_of).last().unwrap();
         assert!(last.contains(once[once.len() - 1]), "{self:?} ends with {last}");
     }

@@ -200,7 +200,7 @@ impl World {
     pub(crate) fn line_of(&self, patience: Patience) -> Option<String> {
         match patience {
             Patience::Called(member) | Patience::InLine(member) => Some(self.name(member)),
-            Patience::Waits | Patience::Spills | Patience::NeedsNoRoom => None,
+            Patience::Waits | Patience::Displaces | Patience::Spills | Patience::NeedsNoRoom => None,
         }
     }
 
