@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health, the backends, the status page. Never on the traffic port.
 
 mod backends;
+mod connections;
 mod explain;
 mod fan_out;
 mod history;
@@ -16,22 +17,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
-use pingora::apps::ServerApp;
 use pingora::apps::http_app::{HttpServer, ServeHttp};
-use pingora::prelude::timeout;
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::server::ShutdownWatch;
 use serde::Serialize;
 use serde_json::json;
 
+pub use connections::Connections;
 pub use explain::{BackendView, Explained, Score, Seen, explain};
 
-use crate::access;
 use crate::api::Kind;
 use crate::core::Millis;
 use crate::gateway::Gateway;
-use crate::gauge::Gauge;
 use crate::snapshot::Snapshot;
 
 /// The application behind the admin listener.
@@ -41,13 +37,6 @@ pub struct Admin {
     told: AtomicU64,
 }
 
-/// The connections to the admin listener.
-pub struct Connections {
-    gateway: Arc<Gateway>,
-    admin: Arc<HttpServer<Admin>>,
-    open: Gauge,
-}
-
 type Answer = Response<Vec<u8>>;
 
 impl Admin {
@@ -55,7 +44,7 @@ impl Admin {
     #[must_use]
     pub fn app(gateway: &Arc<Gateway>) -> Connections {
         let admin = Arc::new(HttpServer::new_app(Admin { gateway: Arc::clone(gateway), told: AtomicU64::new(0) }));
-        Connections { gateway: Arc::clone(gateway), admin, open: Gauge::default() }
+        Connections::new(gateway, admin)
     }
 
     fn answer(&self, method: &Method, path: &str, query: &str, who: &str) -> Answer {
@@ -142,27 +131,6 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
     }
     gateway.metrics.limits.memory(gateway.memory_parts());
     gateway.metrics.render(&snapshot.config.pool().name, &snapshot.pool, snapshot.held.get())
-}
-
-#[async_trait]
-impl ServerApp for Connections {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let snapshot = self.gateway.snapshot.load_full();
-        let most = snapshot.admins;
-        let allowed =
-            snapshot.config.admin.as_ref().is_some_and(|admin| access::may_come(admin.allow.as_ref(), &stream));
-        drop(snapshot);
-        if !allowed {
-            self.gateway.metrics.limits.address.inc();
-            tracing::debug!(client = ?access::peer(&stream), "closed: its address may not come to the admin listener");
-            return None;
-        }
-        // The gateway's clients have their bounds; admins must not be who uses up its descriptors.
-        let _open = self.open.take(1, most)?;
-        timeout(REQUEST, self.admin.process_new(stream, shutdown)).await.ok()?
-    }
-
-    async fn cleanup(&self) {}
 }
 
 #[async_trait]
