@@ -1,22 +1,16 @@
 //! One line for each request.
 
-use std::io::Write;
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::Serialize;
-use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
 use crate::config;
+use crate::log;
 
-/// Where requests are logged: nowhere, or standard error, off the request's path.
-///
-/// Lines go through a bounded queue to a thread that writes them. If standard error can't keep up, lines are dropped
-/// rather than requests slowed down.
+/// Where requests are logged: nowhere, or standard error, through the same bounded buffer as every other line.
 pub struct AccessLog {
     format: AtomicU8,
-    writer: OnceLock<(NonBlocking, WorkerGuard)>,
 }
 
 /// What a line says. Sizes are in bytes, times in milliseconds.
@@ -70,7 +64,7 @@ impl AccessLog {
     /// A log of the configured format.
     #[must_use]
     pub fn new(format: config::AccessLog) -> AccessLog {
-        AccessLog { format: AtomicU8::new(format as u8), writer: OnceLock::new() }
+        AccessLog { format: AtomicU8::new(format as u8) }
     }
 
     /// From now on lines are of this format.
@@ -97,9 +91,7 @@ impl AccessLog {
             config::AccessLog::Human => human(line),
             config::AccessLog::Json => json(line),
         };
-        let (writer, _) = self.writer.get_or_init(|| tracing_appender::non_blocking(std::io::stderr()));
-        // The queue's writer never fails: a full queue drops the line.
-        let _ = writer.clone().write_all(text.as_bytes());
+        log::stderr().push(text.as_bytes());
     }
 }
 

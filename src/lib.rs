@@ -9,7 +9,7 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | [`tls`], [`http1`], [`sse`] | certificates and keys, from PEM to what rustls takes; HTTP/1.1 on the wire; streams of events, up to their first output |
+//! | [`tls`], [`http1`], [`sse`], [`log`] | certificates and keys, from PEM to what rustls takes; HTTP/1.1 on the wire; streams of events, up to their first output; lines on their way to standard error |
 //! | [`config`] | the YAML file; a [`config::Config`] that exists is valid |
 //! | [`core`] | the decisions: where a session's home is, who is healthy, who is next, who may try again |
 //! | [`api`] | the figures and errors of each API |
@@ -58,6 +58,7 @@ pub mod gauge;
 pub mod http1;
 pub mod kept;
 pub mod link;
+pub mod log;
 pub mod metrics;
 pub mod probe;
 pub mod proxy;

@@ -10,6 +10,7 @@ mod certificates;
 mod families;
 mod labels;
 mod limits;
+mod log;
 mod overload;
 mod retries;
 mod signals;
@@ -30,6 +31,7 @@ use crate::core::usage::{Tokens, Usage};
 use crate::core::{Affinity, Backend, Cause, Pool, Reason, State, Transition};
 use broken::BrokenFamily;
 use families::Families;
+use log::LogMetrics;
 use overload::{Exits, OverloadFamilies, Spills};
 use retries::RetryFamilies;
 use watch::WatchFamilies;
@@ -53,6 +55,7 @@ pub struct Metrics {
     broken: BrokenFamily,
     watch: WatchFamilies,
     overload: OverloadFamilies,
+    log: LogMetrics,
     /// Reloads of the config, by result.
     pub reloads: Reloads,
     /// The gateway's own bounds.
@@ -149,6 +152,7 @@ impl Metrics {
             broken: BrokenFamily::new(&families)?,
             watch: WatchFamilies::new(&families)?,
             overload: OverloadFamilies::new(&families)?,
+            log: LogMetrics::new(&families)?,
             reloads: Reloads::new(&families)?,
             limits: LimitMetrics::new(&families)?,
             families,
@@ -223,6 +227,7 @@ impl Metrics {
         pool.members().iter().for_each(|member| self.look_at(pool_name, &member.backend));
         self.displaced.with_label_values(&[pool_name]).set(int(pool.displaced()));
         self.overload.read(pool_name, pool, held);
+        self.log.read();
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.families.gather(), &mut text) {
             tracing::error!(%error, "metrics can't be encoded");

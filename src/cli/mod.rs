@@ -70,6 +70,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let _flush = log::FlushOnDrop;
     log::init(cli.verbose, cli.log_format, matches!(cli.command, Command::Demo(_)));
     match cli.command {
         Command::Run { config } => run::run(&config),

@@ -17,7 +17,8 @@ pub(super) fn run(path: &Path) -> ExitCode {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln(&errors.to_string());
+            // An upgrade shares standard error with the process that serves, and it can be a pipe that is not read.
+            crate::log::stderr().push(format!("{errors}\n").as_bytes());
             return ExitCode::from(INVALID);
         }
     };

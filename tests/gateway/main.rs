@@ -100,6 +100,7 @@ mod retry_stages;
 mod scale;
 mod sessions;
 mod signals;
+mod sinks;
 mod slow_clients;
 mod stale;
 mod stalled;

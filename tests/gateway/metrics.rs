@@ -31,6 +31,7 @@ const FAMILIES: [(&str, &str, &[&str]); 35] = [
     ("ingle_key_reloads_total", "counter", &["result"]),
     ("ingle_key_requests_total", "counter", &["key", "result"]),
     ("ingle_known_sessions", "gauge", &["pool"]),
+    ("ingle_log_lines_dropped_total", "counter", &[]),
     ("ingle_memory_accounted_bytes", "gauge", &["of"]),
     ("ingle_prompt_tokens_total", "counter", &["affinity", "backend", "cached", "pool"]),
     ("ingle_queue_exits_total", "counter", &["backend", "pool", "result"]),
@@ -52,7 +53,10 @@ const FAMILIES: [(&str, &str, &[&str]); 35] = [
 fn labels(text: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
     let mut families: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let (name, rest) = line.split_once('{').unwrap();
+        let Some((name, rest)) = line.split_once('{') else {
+            families.entry(line.split(' ').next().unwrap().to_owned()).or_default();
+            continue;
+        };
         let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let family = families.entry(name.to_owned()).or_default();
         for pair in rest.rsplit_once('}').unwrap().0.split(',').filter(|pair| !pair.is_empty()) {

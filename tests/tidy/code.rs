@@ -7,7 +7,7 @@ const SOURCES: [&str; 3] = ["src", "client/src", "sim/src"];
 
 /// The parts of the crate. Each may use those of earlier lines, and nobody of its own line or a later one.
 const LAYERS: [&[&str]; 13] = [
-    &["tls", "http1", "sse"],
+    &["tls", "http1", "sse", "log"],
     &["config", "core"],
     &["api"],
     &["clock", "access_log", "gauge", "kept"],

@@ -88,7 +88,8 @@ pub(crate) fn families() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>>
     let rendered = metrics.render("p", &snapshot.pool, 0);
     let mut families = BTreeMap::<String, BTreeMap<String, BTreeSet<String>>>::new();
     for line in rendered.lines().filter(|line| !line.starts_with('#')) {
-        let (name, labels) = line.rsplit_once('}').and_then(|(series, _)| series.split_once('{')).unwrap();
+        let labelled = line.rsplit_once('}').and_then(|(series, _)| series.split_once('{'));
+        let (name, labels) = labelled.unwrap_or_else(|| (line.split(' ').next().unwrap(), ""));
         let name = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let family = families.entry(name.to_owned()).or_default();
         for (label, value) in
