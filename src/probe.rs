@@ -22,7 +22,7 @@ use crate::clock::Jitter;
 use crate::config::{self, Origin, ProbeKind};
 use crate::core::{Millis, Observation};
 use crate::gateway::Gateway;
-use crate::link::{Link, describe as in_words, is_ours};
+use crate::link::{Limit, Link, UNRESOLVED, describe, is_ours};
 use crate::snapshot::Snapshot;
 
 /// The probing of all backends. It ends when this drops.
@@ -173,10 +173,11 @@ impl Prober {
             self.checks.clear();
         }
         let Some((snapshot, member)) = self.place() else { return false };
+        let is_ok = answer.as_ref().err().is_none_or(|error| is_throttled(error));
         if number == self.newest.number {
-            self.newest.is_ok = answer.is_ok();
+            self.newest.is_ok = is_ok;
         }
-        if answer.is_ok() {
+        if is_ok {
             self.well_since = self.well_since.max(started);
         }
         let link = &snapshot.links[member];
@@ -197,19 +198,43 @@ impl Prober {
         // Busy is not dead: tokens outweigh a probe that was not answered meanwhile.
         let fast = Millis::try_from(self.settings.fast_interval.as_millis()).unwrap_or(Millis::MAX);
         if link.attempts.progress_since(started.saturating_sub(fast)) {
-            tracing::debug!(backend = link.backend.name(), %error, "probe failed, but a stream is flowing");
+            let error = self.in_words(link, &error);
+            tracing::debug!(backend = link.backend.name(), error, "probe failed, but a stream is flowing");
             return None;
         }
         // That the gateway can't ask says nothing of the answer.
         if is_ours(&error) {
-            tracing::warn!(backend = link.backend.name(), %error, "not probed: the gateway lacks descriptors or memory");
+            let error = self.in_words(link, &error);
+            tracing::warn!(backend = link.backend.name(), error, "not probed: the gateway lacks descriptors or memory");
             return None;
         }
         if is_loading(&error) {
             return Some(Observation::ProbeLoading);
         }
-        link.note_error(format!("probe: {}", describe(&error)));
+        let what = format!("probe: {}", self.in_words(link, &error));
+        if is_throttled(&error) {
+            // It runs, and says so.
+            if link.last_error().is_none_or(|last| last.what != what) {
+                tracing::warn!(backend = link.backend.name(), error = what, "probe throttled");
+            }
+            link.note_error(what);
+            return Some(Observation::ProbeOk);
+        }
+        link.note_error(what);
         Some(Observation::ProbeFailed)
+    }
+
+    fn in_words(&self, link: &Link, error: &Error) -> String {
+        let words = describe(error, Limit { time: self.settings.timeout, setting: "health_check.timeout" });
+        let has_key = link.authorization.load().is_some();
+        let hint = match error.etype() {
+            ErrorType::CustomCode(_, 401 | 403) if has_key => "it does not accept the key of api_key_file",
+            ErrorType::CustomCode(_, 401 | 403) => "it requires an API key: set api_key_file",
+            ErrorType::CustomCode(_, 429) => "it throttles probes: raise health_check.interval",
+            ErrorType::CustomCode(_, 404 | 405) => "it has no health check there: set health_check.path",
+            _ => return words,
+        };
+        format!("{words}: {hint}")
     }
 
     /// The snapshot in use and the backend's place in it, if it has one.
@@ -237,12 +262,12 @@ async fn ask(check: &mut Check, gateway: &Gateway, link: &Link, limit: Duration)
     };
     match timeout(limit, asked).await {
         Ok(answer) => answer,
-        Err(_) => Error::e_explain(ErrorType::ReadTimedout, format!("no answer within {limit:?}")),
+        Err(_) => Error::e_explain(ErrorType::ReadTimedout, "no answer in time"),
     }
 }
 
 async fn resolved(link: &Link) -> pingora::Result<SocketAddr> {
-    link.address.get().await.or_err(ErrorType::ConnectNoRoute, "can't resolve the backend's name")
+    link.address.get().await.or_err(UNRESOLVED, "can't resolve the backend's name")
 }
 
 /// What is asked.
@@ -292,10 +317,14 @@ impl Check {
 
 /// Whether nothing listens there, as when a backend sleeps that is started on demand.
 fn is_unreachable(error: &Error) -> bool {
-    matches!(
-        error.etype(),
-        ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectTimedout | ErrorType::ConnectError
-    )
+    let kinds = [
+        ErrorType::ConnectRefused,
+        ErrorType::ConnectNoRoute,
+        ErrorType::ConnectTimedout,
+        ErrorType::ConnectError,
+        UNRESOLVED,
+    ];
+    kinds.contains(error.etype())
 }
 
 /// llama-server answers 503 while it loads a model, and so do others while they are not ready.
@@ -303,11 +332,9 @@ fn is_loading(error: &Error) -> bool {
     matches!(error.etype(), ErrorType::CustomCode(_, 503))
 }
 
-fn describe(error: &Error) -> String {
-    match error.etype() {
-        ErrorType::CustomCode(_, status) => format!("status {status}"),
-        _ => in_words(error),
-    }
+/// A server that limits how often it is asked is no dead one.
+fn is_throttled(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::CustomCode(_, 429))
 }
 
 /// Probes of one backend that can wait for an answer at once.

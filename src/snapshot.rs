@@ -216,7 +216,7 @@ impl Snapshot {
         let open = |link: &&Arc<Link>| !link.backend.draining();
         let backends = self.links.iter().filter(open).count();
         self.links.iter().for_each(|link| link.note_load(now));
-        self.watch.sweep(&self.config.pool().name, backends, &self.metrics.watch, now);
+        self.watch.sweep(self.config.pool(), backends, &self.metrics.watch, now);
         self.cut(now);
     }
 

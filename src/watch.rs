@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::core::hints::{Finding, Hint, Hints, Move, News, Seen};
+use crate::config::{self, ServerKind};
+use crate::core::hints::{Finding, Hint, Hints, Move, News, Seen, Servers};
 use crate::core::history::{History, Point};
 use crate::core::savings::Savings;
 use crate::core::sessions::Turn;
@@ -29,6 +30,8 @@ struct Inner {
 pub struct Finished<'a> {
     /// Its session.
     pub key: Option<SessionKey>,
+    /// Whether it came with a session that is not valid.
+    pub invalid: bool,
     /// Which turn of it this was; `None` if it was not answered well.
     pub turn: Option<Turn>,
     /// Whether it was a chat or another completion, by its path.
@@ -53,14 +56,14 @@ pub struct Saved {
 impl Watch {
     /// Takes in a finished request, and why its session moved, if it did.
     pub fn finished(&self, finished: &Finished<'_>, moved: Option<Move>, metrics: &WatchMetrics, now: Millis) {
-        let Finished { key, turn, chat, backend, whole, usage } = *finished;
+        let Finished { key, invalid, turn, chat, backend, whole, usage } = *finished;
         let turn = turn.map_or(0, |turn| turn.number);
         let mut inner = self.0.lock();
         if let (Some(_), Some(usage)) = (key, usage) {
             inner.savings.note(usage.tokens(), now);
             inner.history.note_tokens(usage.tokens(), now);
         }
-        inner.hints.request(&Seen { key, chat, turn, moved, backend, whole, usage }, now);
+        inner.hints.request(&Seen { key, invalid, chat, turn, moved, backend, whole, usage }, now);
         drop(inner);
         if let Some(reason) = moved {
             metrics.moved(reason);
@@ -85,7 +88,7 @@ impl Watch {
 
     /// Judges what was seen, once a second: hints that begin, last for long or end are logged, and `ingle_hint` is set.
     /// `backends` is how many a request may go to.
-    pub fn sweep(&self, pool: &str, backends: usize, metrics: &WatchMetrics, now: Millis) {
+    pub fn sweep(&self, pool: &config::Pool, backends: usize, metrics: &WatchMetrics, now: Millis) {
         let mut inner = self.0.lock();
         if now.saturating_sub(inner.judged) < JUDGE {
             return;
@@ -99,11 +102,11 @@ impl Watch {
         for news in news {
             match news {
                 News::Say(finding) => {
-                    let (hint, advice) = (finding.hint.as_str(), finding.hint.advice());
-                    tracing::warn!(%pool, hint, seen = %finding, advice, "affinity does less than it could");
+                    let (hint, advice) = (finding.hint.as_str(), finding.advice(servers(pool, &finding)));
+                    tracing::warn!(pool = pool.name, hint, seen = %finding, advice, "affinity does less than it could");
                 }
                 News::Over(hint) => {
-                    tracing::info!(%pool, hint = hint.as_str(), "affinity: this is over");
+                    tracing::info!(pool = pool.name, hint = hint.as_str(), "affinity: this is over");
                 }
             }
         }
@@ -123,6 +126,21 @@ impl Watch {
         let inner = self.0.lock();
         Saved { lately: inner.savings.lately(now), ever: inner.savings.ever() }
     }
+}
+
+/// The kinds of the servers that a finding is about.
+#[must_use]
+pub fn servers(pool: &config::Pool, finding: &Finding) -> Servers {
+    let about = |name: &String| finding.backends.is_empty() || finding.backends.contains(name);
+    let mut servers = Servers::default();
+    for backend in pool.backends.iter().filter(|backend| about(&backend.name)) {
+        match backend.server {
+            ServerKind::LlamaServer => servers.llama_server = true,
+            ServerKind::Vllm => servers.vllm = true,
+            ServerKind::Generic => servers.other = true,
+        }
+    }
+    servers
 }
 
 /// How often hints are judged.

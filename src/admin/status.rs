@@ -11,6 +11,7 @@ use crate::core::hints::Finding;
 use crate::core::usage::Tokens;
 use crate::gateway::Gateway;
 use crate::snapshot::Snapshot;
+use crate::watch;
 
 /// What `/status` says.
 #[derive(Debug, Serialize)]
@@ -66,7 +67,7 @@ struct Held {
     /// What was seen, in words and figures.
     seen: String,
     /// What to do.
-    advice: &'static str,
+    advice: String,
     for_seconds: u64,
 }
 
@@ -99,7 +100,7 @@ pub(super) fn of(gateway: &Gateway, snapshot: &Arc<Snapshot>) -> Status {
         session_headers: snapshot.config.affinity.headers.iter().map(|header| header.written.clone()).collect(),
         reuse: Affinity::ALL.iter().map(|affinity| reuse(snapshot, *affinity)).collect(),
         affinity_saved: AffinitySaved { last_5m: prompts(saved.lately), since_start: prompts(saved.ever) },
-        hints: snapshot.watch.findings(now).into_iter().map(held).collect(),
+        hints: snapshot.watch.findings(now).into_iter().map(|found| held(snapshot, found)).collect(),
         backends: backends::list(gateway, snapshot, now),
     }
 }
@@ -108,9 +109,9 @@ fn prompts(tokens: Tokens) -> Prompts {
     Prompts { prompt_tokens: tokens.prompt, cached_prompt_tokens: tokens.cached }
 }
 
-fn held((finding, lasts): (Finding, Duration)) -> Held {
-    let hint = finding.hint;
-    Held { hint: hint.as_str(), seen: finding.to_string(), advice: hint.advice(), for_seconds: lasts.as_secs() }
+fn held(snapshot: &Snapshot, (finding, lasts): (Finding, Duration)) -> Held {
+    let advice = finding.advice(watch::servers(snapshot.config.pool(), &finding));
+    Held { hint: finding.hint.as_str(), seen: finding.to_string(), advice, for_seconds: lasts.as_secs() }
 }
 
 fn reuse(snapshot: &Snapshot, affinity: Affinity) -> Reuse {

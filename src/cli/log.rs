@@ -29,8 +29,7 @@ impl Drop for FlushOnDrop {
 pub(super) fn init(verbose: u8, format: Option<LogFormat>, quiet: bool) {
     let terminal = stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Human } else { LogFormat::Json });
-    let layer =
-        fmt::layer().with_writer(log::stderr).log_internal_errors(false).with_ansi(terminal).with_target(false);
+    let layer = fmt::layer().with_writer(log::stderr).log_internal_errors(false).with_ansi(terminal).with_target(false);
     let layer = match format {
         LogFormat::Human => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),

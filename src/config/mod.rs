@@ -89,7 +89,7 @@ pub use self::pool::{
 };
 pub use self::secret::{Digest, Secret};
 pub use self::tls::{IdentityFiles, ListenerTls, UpstreamTls};
-pub use self::units::Rate;
+pub use self::units::{Rate, duration};
 pub use self::written::Written;
 
 /// A whole, valid configuration.

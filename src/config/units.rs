@@ -137,8 +137,7 @@ impl Leaf for PerTime {
 
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ms = u64::try_from(self.0.as_millis()).unwrap_or(LONGEST_MS);
-        serializer.collect_str(&with_unit(ms, &DURATIONS, "s"))
+        serializer.collect_str(&duration(self.0))
     }
 }
 
@@ -225,6 +224,12 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     // More digits than a u64 holds are too many for any unit.
     (!number.is_empty()).then(|| number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*factor))
+}
+
+/// A duration as the config file has it: `500ms`, `5m`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    with_unit(u64::try_from(duration.as_millis()).unwrap_or(LONGEST_MS), &DURATIONS, "s")
 }
 
 /// The largest unit that divides a value.

@@ -100,10 +100,10 @@ pub(super) fn warn_of_descriptors(snapshot: &Snapshot, former: Option<&Snapshot>
     let is_new = former.is_none_or(|former| !too_many(former) || wanted(former) != wanted(snapshot));
     if too_many(snapshot) && is_new {
         tracing::warn!(
-            max_connections = wanted(snapshot),
-            allowed = snapshot.descriptors / 2,
-            "the limit of open files allows fewer connections that have a request than limits.max_connections: raise it \
-             (LimitNOFILE=, ulimit -n) to two for each connection and some"
+            "the limit of open files allows {} connections with a request, limits.max_connections {}: raise the limit \
+             (LimitNOFILE=, ulimit -n), or lower limits.max_connections",
+            snapshot.descriptors / 2,
+            wanted(snapshot),
         );
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::config::Origin;
+use super::words::of_system;
+use crate::config::{self, Origin};
 
 /// The addresses of a host, resolved when the gateway starts and again when a connection fails.
 ///
@@ -66,7 +67,10 @@ impl Address {
     pub async fn get_within(&self, limit: Duration) -> io::Result<SocketAddr> {
         match self.current() {
             Some(address) => Ok(address),
-            None => tokio::time::timeout(limit, self.get()).await.map_err(io::Error::from)?,
+            None => tokio::time::timeout(limit, self.get()).await.map_err(|_| {
+                let why = format!("the resolver did not answer within {}", config::duration(limit));
+                io::Error::new(io::ErrorKind::TimedOut, why)
+            })?,
         }
     }
 
@@ -116,7 +120,7 @@ impl Address {
         let address = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = address.resolve().await {
-                tracing::warn!(url = %address.origin, %error, "can't resolve");
+                tracing::warn!(url = %address.origin, error = of_system(&error), "the name cannot be resolved");
             }
             address.resolving.store(false, Ordering::Release);
         });

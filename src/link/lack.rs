@@ -3,9 +3,11 @@
 use std::error::Error as StdError;
 use std::io;
 
-use pingora::{Error, ErrorType};
+use pingora::Error;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
+
+use super::words::UNRESOLVED;
 
 /// Whether a connection failed because the gateway, not the backend, lacks something: descriptors, or memory of the
 /// kernel.
@@ -19,7 +21,7 @@ pub fn is_ours(error: &Error) -> bool {
         cause = one.source();
     }
     // A resolver that can't open its files says only that it can't resolve.
-    *error.etype() == ErrorType::ConnectNoRoute && no_descriptor()
+    *error.etype() == UNRESOLVED && no_descriptor()
 }
 
 /// Whether the system lacks descriptors or memory.
@@ -39,7 +41,7 @@ const LACKS: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOM
 
 #[cfg(test)]
 mod tests {
-    use pingora::OrErr;
+    use pingora::{ErrorType, OrErr};
 
     use super::*;
 
@@ -65,6 +67,6 @@ mod tests {
             assert!(!is_ours(&failed(errno)), "{errno}");
         }
         assert!(!is_ours(&Error::new(ErrorType::ConnectTimedout)));
-        assert!(!is_ours(&Error::new(ErrorType::ConnectNoRoute)), "there are descriptors now");
+        assert!(!is_ours(&Error::new(UNRESOLVED)), "there are descriptors now");
     }
 }

@@ -8,6 +8,7 @@ mod attempts;
 mod idle;
 mod lack;
 mod queue;
+mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,6 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use parking_lot::Mutex;
-use pingora::{Error, ErrorType};
 use tokio::sync::watch;
 
 pub use address::Address;
@@ -24,6 +24,7 @@ pub use attempts::{Attempt, Attempts, Cut, Deadlines, Terms};
 pub use idle::{ConnectionOrigin, IdleConnections};
 pub use lack::{is_lack, is_ours};
 pub use queue::{Place, Queue, Seat, Waiter};
+pub use words::{Limit, UNRESOLVED, describe, of_system};
 
 use crate::config;
 use crate::core::history::Load;
@@ -141,24 +142,5 @@ impl Link {
     #[must_use]
     pub fn last_error(&self) -> Option<LastError> {
         self.last_error.lock().clone()
-    }
-}
-
-/// What failed, for people. Of a TLS handshake it says why, since a certificate is at fault as a rule: Pingora keeps what
-/// rustls said in the middle of a longer text.
-#[must_use]
-pub fn describe(error: &Error) -> String {
-    let kind = error.etype().as_str();
-    let why = error.context.as_ref().and_then(|context| {
-        let (_, why) = context.as_str().rsplit_once("tls connect error cause: ")?;
-        Some(why.rsplit_once(", SNI: ").map_or(why, |(why, _)| why))
-    });
-    match why.filter(|_| *error.etype() == ErrorType::TLSHandshakeFailure) {
-        // What `openssl req -x509` makes, if it is not told otherwise.
-        Some(why) if why.contains("CaUsedAsEndEntity") => {
-            format!("{kind}: its certificate is an authority's own: make one with basicConstraints=critical,CA:FALSE")
-        }
-        Some(why) => format!("{kind}: {why}"),
-        None => kind.to_owned(),
     }
 }

@@ -1,5 +1,6 @@
 //! The gateway's own answers, on their way to the client.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -71,14 +72,17 @@ async fn respond_and_keep<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Ref
 
 /// Writes the answer, which counts from now on.
 async fn write<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal, retry_after: Option<Vec<u8>>) -> bool {
-    ctx.record.answer(refusal.status.as_u16(), refusal.code);
-    let body = ctx.api.body(&error(ctx, refusal));
+    let body = ctx.api.body(&error(ctx, refusal, &message(ctx, refusal)));
+    ctx.record.answer(refusal);
     let length = body.len().to_string();
     let cors = ctx.cors.take();
     let mut fields = vec![field("Content-Type", b"application/json"), field("Content-Length", length.as_bytes())];
     if matches!(
         refusal.status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
     ) {
         fields.push(field("Retry-After", retry_after.as_deref().unwrap_or(RETRY_AFTER)));
     }
@@ -144,25 +148,37 @@ async fn write_all<C: Client>(client: &mut C, bytes: &[u8]) -> bool {
 /// clean end would be an empty answer.
 pub(super) async fn break_stream<C: Client>(client: &mut C, ctx: &mut Ctx, refusal: Refusal) {
     let mut flow = Flow::held(Framing::UntilClose, client, std::mem::take(&mut ctx.opening.unwritten));
-    let error = error(ctx, refusal);
-    flow.push_payload(ctx.api.event(&error).as_bytes());
+    let message = message(ctx, refusal);
+    flow.push_payload(ctx.api.event(&error(ctx, refusal, &message)).as_bytes());
     // An error means that the client has left.
     let _ = timeout(MAX_WRITE, write_all(client, &flow.take_unwritten())).await;
     client.break_off().await;
 }
 
-/// An error of the gateway, with the message of the backend where that is what went wrong.
-fn error(ctx: &Ctx, refusal: Refusal) -> ApiError<'_> {
-    let of_backend = [Refusal::BUSY, Refusal::NONE_AVAILABLE, Refusal::ALL_FAILED, Refusal::NO_STREAM];
-    let turned_away = ctx.turned_away.as_ref().filter(|_| of_backend.contains(&refusal));
-    let message = turned_away.map(|turned_away| turned_away.message.as_str()).filter(|message| !message.is_empty());
+/// An error of the gateway.
+fn error<'a>(ctx: &'a Ctx, refusal: Refusal, message: &'a str) -> ApiError<'a> {
     // Within a stream, the status that the backend sent.
-    let sent = turned_away.map(|turned_away| turned_away.status).filter(|_| refusal == Refusal::NO_STREAM);
+    let sent = ctx.turned_away.as_ref().map(|turned_away| turned_away.status).filter(|_| refusal == Refusal::NO_STREAM);
     ApiError {
         status: sent.unwrap_or(refusal.status.as_u16()),
         code: refusal.code,
-        message: message.unwrap_or(refusal.message),
+        message,
         request_id: ctx.record.request_id(),
+    }
+}
+
+/// The message of an error: the backend's own where that is what went wrong, else the gateway's, with the cause.
+fn message(ctx: &Ctx, refusal: Refusal) -> Cow<'static, str> {
+    let of_backend = [Refusal::BUSY, Refusal::NONE_AVAILABLE, Refusal::ALL_FAILED, Refusal::NO_STREAM];
+    let turned_away = ctx.turned_away.as_ref().filter(|_| of_backend.contains(&refusal));
+    if let Some(turned_away) = turned_away.filter(|turned_away| !turned_away.message.is_empty()) {
+        return turned_away.message.clone().into();
+    }
+    let has_cause = [Refusal::TIMEOUT, Refusal::FAILED, Refusal::ALL_FAILED].contains(&refusal);
+    // Details, such as names in a certificate, are for the operator alone.
+    match ctx.record.why().filter(|_| has_cause).and_then(|why| why.split(": ").next()) {
+        Some(why) => format!("{} Cause: {why}.", refusal.message).into(),
+        None => refusal.message.into(),
     }
 }
 

@@ -8,10 +8,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pingora::Error;
 use pingora::prelude::timeout;
 use pingora::protocols::{Stream, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
 
 use super::body::{Body, upload_due};
 use super::client::Client;
@@ -25,7 +25,7 @@ use crate::api;
 use crate::core::{Millis, Selection};
 use crate::gateway::Gateway;
 use crate::http1::ResponseHead;
-use crate::link::{Attempt, ConnectionOrigin, Link, Terms};
+use crate::link::{Attempt, ConnectionOrigin, Link, Terms, UNRESOLVED};
 
 /// Why an attempt failed.
 pub(super) enum Failed {
@@ -147,7 +147,7 @@ async fn connect<C: Client>(client: &mut C, ctx: &Ctx, link: &Link) -> Result<Co
 async fn new_connection(ctx: &Ctx, link: &Link) -> Result<Connected, Failed> {
     let limit = ctx.snapshot.config.pool().timeouts.connect;
     let address = link.address.get_within(limit).await.map_err(|error| {
-        Failed::Connect(Error::because(ErrorType::ConnectNoRoute, "can't resolve the backend's name", error), None)
+        Failed::Connect(Error::because(UNRESOLVED, "can't resolve the backend's name", error), None)
     })?;
     let origin = origin(ctx, link, address);
     let failed = |error| Failed::Connect(error, Some(address));

@@ -1,5 +1,7 @@
 //! One request from its head to the end of its response.
 
+use std::sync::Arc;
+
 use super::answer;
 use super::attempt;
 use super::body;
@@ -12,6 +14,7 @@ use super::wait;
 use crate::api::Api;
 use crate::config::ServerKind;
 use crate::core::{Affinity, Selection, Verdict};
+use crate::link::Link;
 use crate::metrics::BrokenCause;
 
 /// Serves a request whose head was read, and accepted or refused.
@@ -78,7 +81,10 @@ async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, O
     let selection = match verdict {
         Verdict::Go(selection) => selection,
         Verdict::Full | Verdict::Wait { .. } => return Err(Refusal::OVERLOADED.into()),
-        Verdict::Nobody => return Err(Refusal::NONE_AVAILABLE.into()),
+        Verdict::Nobody => {
+            ctx.record.error(states(ctx));
+            return Err(Refusal::NONE_AVAILABLE.into());
+        }
     };
     if let (Affinity::Spilled, Some(reason)) = (selection.affinity, selection.reason) {
         ctx.snapshot.metrics.spill(reason);
@@ -90,6 +96,18 @@ async fn select<C: Client>(client: &mut C, ctx: &mut Ctx) -> Result<Selection, O
     ctx.selection = Some(selection);
     ctx.record.attempt(&ctx.snapshot, selection);
     Ok(selection)
+}
+
+/// Why no backend of the pool can take a request: `2 unhealthy, 1 draining`.
+fn states(ctx: &Ctx) -> String {
+    let state = |link: &Arc<Link>| if link.backend.draining() { "draining" } else { link.backend.state().as_str() };
+    let states: Vec<&str> = ctx.snapshot.links.iter().map(state).collect();
+    let counts = ["unhealthy", "warming", "draining", "healthy", "probation"].into_iter().filter_map(|name| {
+        let count = states.iter().filter(|state| **state == name).count();
+        (count > 0).then(|| format!("{count} {name}"))
+    });
+    let counts: Vec<String> = counts.collect();
+    format!("no backend is left: {}", counts.join(", "))
 }
 
 /// Whether a backend may have a WebSocket at the path. Codex asks for one at `/v1/responses` first, and falls back to POST

@@ -62,8 +62,9 @@ pub(super) fn accept(head: &RequestHeader, raw: Option<&[u8]>, ctx: &mut Ctx) ->
     if ctx.kind == Kind::StateChange {
         return Err(Refusal::STATE_CHANGE.into());
     }
-    ctx.key = session_key(head, &ctx.snapshot);
-    ctx.record.session(ctx.key);
+    let session = session_key(head, &ctx.snapshot);
+    ctx.record.session(session);
+    ctx.key = session.unwrap_or_default();
     if ctx.kind.takes_slot() {
         ctx.snapshot.budget.request(ctx.started);
     }
@@ -234,19 +235,24 @@ fn host(head: &RequestHeader) -> Option<&[u8]> {
 }
 
 /// The session in the first of the configured headers that has one; counts where it came from.
-fn session_key(head: &RequestHeader, snapshot: &Snapshot) -> Option<SessionKey> {
+fn session_key(head: &RequestHeader, snapshot: &Snapshot) -> std::result::Result<Option<SessionKey>, Invalid> {
     let (affinity, metrics) = (&snapshot.config.affinity, &snapshot.metrics);
     let values =
         affinity.headers.iter().map(|header| head.headers.get_all(&header.name).iter().map(HeaderValue::as_bytes));
     match SessionKey::find(values, affinity.max_length, snapshot.pool.settings().seed) {
         Ok(Some((index, key))) => {
             metrics.session_header(index);
-            return Some(key);
+            Ok(Some(key))
         }
-        Ok(None) => metrics.session_none.inc(),
-        Err(Invalid) => metrics.session_invalid.inc(),
+        Ok(None) => {
+            metrics.session_none.inc();
+            Ok(None)
+        }
+        Err(Invalid) => {
+            metrics.session_invalid.inc();
+            Err(Invalid)
+        }
     }
-    None
 }
 
 /// Bytes for the head of most requests.

@@ -78,7 +78,7 @@ pub(super) fn cause(stop: &Stop) -> Option<BrokenCause> {
         Stop::Cut(Cut::Idle | Cut::Unhealthy) => Some(BrokenCause::Idle),
         Stop::Cut(Cut::Total) => Some(BrokenCause::Total),
         Stop::Cut(Cut::FirstByte | Cut::FirstToken) => Some(BrokenCause::Limit),
-        Stop::Cut(Cut::Upload) | Stop::Gone | Stop::Stuck | Stop::Refused(_) => None,
+        Stop::Cut(Cut::Upload) | Stop::Gone | Stop::Stuck(_) | Stop::Refused(_) => None,
     }
 }
 

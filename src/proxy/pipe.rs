@@ -2,7 +2,6 @@
 //!
 //! Whoever waits here is also woken when the client leaves and when the attempt is cut.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,9 +17,10 @@ use super::client::{BodyError, Client};
 use super::refusal::Refusal;
 use super::scratch;
 use crate::clock::Clock;
+use crate::config::{Config, duration};
 use crate::core::Millis;
 use crate::http1::{LAST_CHUNK, Malformed, chunk_size_line};
-use crate::link::{Attempt, Cut};
+use crate::link::{Attempt, Cut, Limit, of_system};
 use crate::sse::ErrorEvent;
 
 /// An attempt's connections.
@@ -50,7 +50,7 @@ pub(super) enum Stop {
     /// The client has left.
     Gone,
     /// The attempt was cut while the client read nothing.
-    Stuck,
+    Stuck(Cut),
     /// The client's request gets an answer of the gateway.
     Refused(Refusal),
 }
@@ -63,26 +63,42 @@ impl Stop {
             _ => None,
         }
     }
+
+    /// What happened, in an operator's words.
+    pub(super) fn in_words(&self, config: &Config) -> String {
+        match self {
+            Stop::Closed => "the backend closed the connection".to_owned(),
+            Stop::Ended => "the stream ended without output".to_owned(),
+            Stop::ErrorEvent(event) => format!("the backend sent an error event: {}", event.message),
+            Stop::Failed(error) => format!("the connection to the backend failed: {}", of_system(error)),
+            Stop::Malformed(Malformed(what)) => format!("malformed response: {what}"),
+            Stop::Cut(cut) => in_words(*cut, config),
+            Stop::Gone => "the client left".to_owned(),
+            Stop::Stuck(Cut::Idle) => {
+                let idle = config.pool().timeouts.idle.unwrap_or_default();
+                format!("the client read nothing for {} (timeouts.idle)", duration(idle))
+            }
+            Stop::Stuck(cut) => format!("the client did not read: {}", in_words(*cut, config)),
+            Stop::Refused(refusal) => refusal.code.to_owned(),
+        }
+    }
 }
 
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stop::Closed => f.write_str("the backend closed the connection"),
-            Stop::Ended => f.write_str("the stream ended without output"),
-            Stop::ErrorEvent(event) => write!(f, "the backend sent an error event: {}", event.message),
-            Stop::Failed(error) => write!(f, "the connection to the backend failed: {error}"),
-            Stop::Malformed(Malformed(what)) => write!(f, "malformed response: {what}"),
-            Stop::Cut(Cut::Unhealthy) => f.write_str("the backend turned unhealthy"),
-            Stop::Cut(Cut::FirstByte) => f.write_str("no first byte in time"),
-            Stop::Cut(Cut::FirstToken) => f.write_str("no first token in time"),
-            Stop::Cut(Cut::Idle) => f.write_str("no byte within timeouts.idle"),
-            Stop::Cut(Cut::Total) => f.write_str("not complete within timeouts.total"),
-            Stop::Cut(Cut::Upload) => f.write_str("the client sent its request too slowly"),
-            Stop::Gone => f.write_str("the client left"),
-            Stop::Stuck => f.write_str("the client did not read within timeouts.idle"),
-            Stop::Refused(refusal) => f.write_str(refusal.code),
-        }
+/// Why an attempt was cut, with the limit and its key.
+fn in_words(cut: Cut, config: &Config) -> String {
+    let timeouts = &config.pool().timeouts;
+    let (what, time, setting) = match cut {
+        Cut::Unhealthy => return "the backend turned unhealthy".to_owned(),
+        Cut::Upload => return "the client sent its request too slowly (limits.header_timeout)".to_owned(),
+        Cut::FirstByte => ("no first byte", timeouts.first_byte, "timeouts.first_byte"),
+        Cut::FirstToken => ("no first token", timeouts.first_token, "timeouts.first_token"),
+        Cut::Idle => ("no byte", timeouts.idle, "timeouts.idle"),
+        Cut::Total => ("not complete", timeouts.total, "timeouts.total"),
+    };
+    match time {
+        Some(time) => format!("{what} within {}", Limit { time, setting }),
+        // The backend took no more of the request, which the client sent too slowly for.
+        None => format!("{what} in time (limits.header_timeout)"),
     }
 }
 
@@ -109,7 +125,7 @@ impl<C: Client> Pipe<'_, C> {
         if !self.upload.is_over() {
             self.poll_upload(context)?;
         }
-        self.attempt.poll_cut(context).map(|_| Err(Stop::Stuck))
+        self.attempt.poll_cut(context).map(|cut| Err(Stop::Stuck(cut)))
     }
 
     /// Ready when everything that was written is on its way to the client.

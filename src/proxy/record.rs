@@ -13,8 +13,10 @@ use http::HeaderValue;
 use pingora::http::RequestHeader;
 
 use super::http2::Streams;
+use super::refusal::Refusal;
 use crate::access_log::Line;
 use crate::api::Kind;
+use crate::core::session::Invalid;
 use crate::core::sessions::Turn;
 use crate::core::usage::Usage;
 use crate::core::{Affinity, Reason, Selection, SessionKey};
@@ -30,6 +32,7 @@ pub(super) struct Record {
     snapshot: Arc<Snapshot>,
     begun: Instant,
     key: Option<SessionKey>,
+    has_invalid_session: bool,
     turn: Option<Turn>,
     kind: Kind,
     selection: Option<Selection>,
@@ -52,6 +55,8 @@ pub(super) struct Record {
     usage: Option<Usage>,
     /// Made up, from when somebody first asked for it; for the access log the client's own, if it has one.
     request_id: Option<HeaderValue>,
+    /// What went wrong last, in words.
+    error: Option<String>,
     log: Option<Box<LogFacts>>,
     /// Those of its connection, over HTTP/2.
     streams: Option<Arc<Streams>>,
@@ -65,7 +70,6 @@ struct LogFacts {
     client: Option<IpAddr>,
     key: Option<Arc<str>>,
     session: Option<String>,
-    error: Option<String>,
 }
 
 impl Record {
@@ -77,6 +81,7 @@ impl Record {
             snapshot,
             begun: Instant::now(),
             key: None,
+            has_invalid_session: false,
             turn: None,
             kind: Kind::default(),
             selection: None,
@@ -94,6 +99,7 @@ impl Record {
             bytes_out: 0,
             usage: None,
             request_id: None,
+            error: None,
         }
     }
 
@@ -137,7 +143,9 @@ impl Record {
         }
     }
 
-    pub(super) fn session(&mut self, key: Option<SessionKey>) {
+    pub(super) fn session(&mut self, key: Result<Option<SessionKey>, Invalid>) {
+        self.has_invalid_session = key.is_err();
+        let key = key.unwrap_or_default();
         self.key = key;
         if let Some(log) = &mut self.log {
             log.session = key.map(|key| key.to_string());
@@ -207,18 +215,15 @@ impl Record {
     }
 
     /// The gateway answers by itself.
-    pub(super) fn answer(&mut self, status: u16, code: &'static str) {
+    pub(super) fn answer(&mut self, refusal: Refusal) {
+        let (status, code) = (refusal.status.as_u16(), refusal.code);
         self.status = status;
         self.own_answer = true;
-        if let Some(log) = &mut self.log
-            && log.error.is_none()
-        {
-            log.error = Some(code.to_owned());
-        }
         if status >= 500 {
-            let backend = self.backend();
-            tracing::warn!(status, code, backend, attempts = self.attempts, "request failed");
+            let (backend, cause) = (self.backend(), self.why().unwrap_or(refusal.message));
+            tracing::warn!(status, code, cause, backend, attempts = self.attempts, "request failed");
         }
+        self.error.get_or_insert_with(|| code.to_owned());
     }
 
     /// The gateway answers a load balancer that asks about it.
@@ -253,11 +258,14 @@ impl Record {
         self.error(why.to_owned());
     }
 
-    /// What went wrong, for the access log.
+    /// What went wrong.
     pub(super) fn error(&mut self, why: String) {
-        if let Some(log) = &mut self.log {
-            log.error = Some(why);
-        }
+        self.error = Some(why);
+    }
+
+    /// What went wrong last.
+    pub(super) fn why(&self) -> Option<&str> {
+        self.error.as_deref()
     }
 
     /// What the backend said of the prompt.
@@ -312,8 +320,9 @@ impl Record {
     fn finished(&self, selection: Selection, status: u16) {
         let backend = &self.snapshot.links[selection.member].backend;
         let (key, turn, usage) = (self.key, self.turn, self.usage);
-        let chat = self.kind == Kind::Generation;
-        let finished = Finished { key, turn, chat, backend, whole: status == 200 && !self.is_broken, usage };
+        let (chat, invalid) = (self.kind == Kind::Generation, self.has_invalid_session);
+        let whole = status == 200 && !self.is_broken;
+        let finished = Finished { key, invalid, turn, chat, backend, whole, usage };
         self.snapshot.finished(&finished, selection, self.gateway.clock.now());
     }
 
@@ -339,7 +348,7 @@ impl Record {
             cached_tokens: self.usage.and_then(|usage| usage.cached),
             session: log.session.clone(),
             request_id: self.request_id(),
-            error: log.error.as_deref(),
+            error: self.error.as_deref(),
         });
     }
 }

@@ -160,7 +160,7 @@ impl Refusal {
         "The backend that was to continue the stream answered without one.",
     );
     pub(super) const TIMEOUT: Refusal =
-        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", "The backend did not answer in time.");
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, "backend_timeout", "The backend did not answer in time; try again.");
     pub(super) const STATE_CHANGE: Refusal = Refusal::new(
         StatusCode::FORBIDDEN,
         "changes_one_server",

@@ -11,7 +11,7 @@ use super::pipe::Stop;
 use super::refusal::{Refusal, Refused};
 use crate::core::retry::{Again, Failure, RetryReason, Standing, is_not_now};
 use crate::core::{Millis, Observation, Patience};
-use crate::link::{self, Cut, describe};
+use crate::link::{self, Cut, Limit, describe};
 use crate::metrics::Shed;
 use crate::sse::{ErrorClass, ErrorEvent};
 
@@ -71,11 +71,11 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
             ctx.opening.has_answered = true;
             after_stop(ctx, stop, failure, after)
         }
-        Failed::Broken(stop @ (Stop::Gone | Stop::Stuck)) => Err(Over::Gone(stop.to_string())),
+        Failed::Broken(stop @ (Stop::Gone | Stop::Stuck(_))) => Err(Over::Gone(stop.in_words(&ctx.snapshot.config))),
         Failed::Broken(stop) => {
             judge::broken(ctx, &stop);
             leave(ctx, stop.cut());
-            Err(Over::Broken(stop.to_string()))
+            Err(Over::Broken(stop.in_words(&ctx.snapshot.config)))
         }
     }
 }
@@ -84,21 +84,22 @@ pub(super) fn after(ctx: &mut Ctx, failed: Failed) -> Result<Next, Over> {
 /// stopped because of the client.
 fn after_stop(ctx: &mut Ctx, stop: Stop, failure: Failure, after: Millis) -> Result<Next, Over> {
     let failure = match &stop {
-        Stop::Gone | Stop::Stuck => return Err(Over::Gone(stop.to_string())),
+        Stop::Gone | Stop::Stuck(_) => return Err(Over::Gone(stop.in_words(&ctx.snapshot.config))),
         Stop::Refused(refusal) => return Err((*refusal).into()),
         Stop::Cut(Cut::Unhealthy) => Failure::Unhealthy,
         Stop::Cut(Cut::FirstToken) => Failure::FirstToken,
         Stop::Cut(Cut::Idle | Cut::Total | Cut::Upload) => Failure::Over,
         _ => failure,
     };
+    let why = stop.in_words(&ctx.snapshot.config);
     count(ctx, failure, after, || match failure {
-        Failure::FirstByte | Failure::FirstToken => stop.to_string(),
-        Failure::DiedBeforeToken => format!("before the first token: {stop}"),
-        _ => format!("before the first byte: {stop}"),
+        Failure::FirstByte | Failure::FirstToken => why.clone(),
+        Failure::DiedBeforeToken => format!("before the first token: {why}"),
+        _ => format!("before the first byte: {why}"),
     });
     let next = failure.reason().and_then(|reason| again(ctx, reason));
     leave(ctx, stop.cut());
-    next.ok_or_else(|| over(ctx, stop.to_string(), false))
+    next.ok_or_else(|| over(ctx, why, false))
 }
 
 /// After an error event, which counts as an answer: it is what the client gets if no other backend does better.
@@ -123,17 +124,15 @@ fn after_connect(ctx: &mut Ctx, error: &Error, address: Option<std::net::SocketA
         // The next backend would need a descriptor as well.
         return Err(Refusal::NO_DESCRIPTORS.into());
     }
-    let why = || match error.etype() {
-        ErrorType::ConnectNoRoute if address.is_none() => "the name can't be resolved".to_owned(),
-        _ => format!("connect: {}", describe(error)),
-    };
-    count(ctx, Failure::Connect, 0, why);
+    let limit = Limit { time: ctx.snapshot.config.pool().timeouts.connect, setting: "timeouts.connect" };
+    let why = describe(error, limit);
+    count(ctx, Failure::Connect, 0, || why.clone());
     if let Some(link) = ctx.link() {
         link.address.failed(address);
     }
     leave(ctx, None);
     let timed_out = *error.etype() == ErrorType::ConnectTimedout;
-    again(ctx, RetryReason::Connect).ok_or_else(|| over(ctx, why(), timed_out))
+    again(ctx, RetryReason::Connect).ok_or_else(|| over(ctx, why, timed_out))
 }
 
 /// The request is no longer at its backend.
@@ -210,7 +209,7 @@ fn count(ctx: &Ctx, failure: Failure, after: Millis, why: impl FnOnce() -> Strin
 impl From<Refused> for Over {
     fn from(refused: Refused) -> Over {
         match refused {
-            Refused::Gone => Over::Gone(Stop::Gone.to_string()),
+            Refused::Gone => Over::Gone("the client left".to_owned()),
             refused => Over::Refused(refused),
         }
     }

@@ -16,6 +16,7 @@
 mod endpoint;
 mod get;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::clock::Jitter;
 use crate::config::{self, MaxInFlight, ServerKind};
 use crate::core::Signals;
 use crate::gateway::Gateway;
-use crate::link::Link;
+use crate::link::{Limit, Link, describe, of_system};
 use endpoint::{Endpoint, Verdict};
 
 /// The asking of all backends. It ends when this drops.
@@ -234,16 +235,18 @@ impl Poller {
 
     async fn ask(&self, endpoint: Endpoint) -> Verdict {
         let asked = async {
-            let address = self.link.address.get().await.map_err(|error| error.to_string())?;
+            let limit = Limit { time: self.wanted.timeout, setting: "health_check.timeout" };
+            let unresolved = |error: io::Error| format!("the name cannot be resolved: {}", of_system(&error));
+            let address = self.link.address.get().await.map_err(unresolved)?;
             let origin = self.link.address.origin();
-            let peer = self.gateway.certificates.peer(address, origin).map_err(|error| error.to_string())?;
+            let peer = self.gateway.certificates.peer(address, origin).map_err(|error| describe(&error, limit))?;
             let answer = get::get(&self.connector, &peer, &self.link, endpoint.path()).await;
-            answer.map_err(|error| error.to_string())
+            answer.map_err(|error| describe(&error, limit))
         };
         match tokio::time::timeout(self.wanted.timeout, asked).await {
             Ok(Ok(answer)) => endpoint.judge(&answer),
             Ok(Err(error)) => Verdict::NotNow(error),
-            Err(_) => Verdict::NotNow(format!("no answer within {:?}", self.wanted.timeout)),
+            Err(_) => Verdict::NotNow(format!("no answer within {}", config::duration(self.wanted.timeout))),
         }
     }
 

@@ -37,7 +37,7 @@ async fn after_heads_the_answer_is_503_with_a_message() {
             vec![Step::Close],
             503,
             "backend_failed",
-            "Every backend that was tried failed before the first token; try again.",
+            "Every backend that was tried failed before the first token; try again. Cause: the backend closed the connection.",
         ),
         (vec![error_event(503, "Loading model")], 503, "no_backend_available", "Loading model"),
         (vec![error_event(429, "Slow down")], 429, "backend_busy", "Slow down"),
@@ -78,7 +78,7 @@ async fn first_token_limit_moves_the_request_and_then_is_504() {
     assert_eq!(gateway.metric("ingle_retries_total", &[("reason", "first_token")]).await, 1.0);
     assert_eq!(
         (gateway.backend("a").await["last_error"].clone(), gateway.state("a")),
-        ("no first token in time".into(), "healthy")
+        ("no first token within 200ms (timeouts.first_token)".into(), "healthy")
     );
     gateway.until_idle().await;
 }

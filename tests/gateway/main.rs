@@ -111,3 +111,4 @@ mod upgrade;
 mod upheaval;
 mod upstream_tls;
 mod usage;
+mod words;

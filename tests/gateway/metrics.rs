@@ -10,7 +10,7 @@ use crate::client::Req;
 use crate::harness::{Setup, sims};
 
 /// Every family with its type and the labels that it has from the start, in alphabetical order.
-const FAMILIES: [(&str, &str, &[&str]); 35] = [
+const FAMILIES: [(&str, &str, &[&str]); 36] = [
     ("ingle_backend_healthy", "gauge", &["backend", "pool"]),
     ("ingle_backend_kv_usage_ratio", "gauge", &[]),
     ("ingle_backend_running_requests", "gauge", &[]),

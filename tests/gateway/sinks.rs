@@ -166,7 +166,7 @@ async fn full_notify_socket_delays_nothing_and_loses_nothing() {
     until("it is healthy", || a.probes() > 0).await;
     assert_eq!(Client::connect(gateway.address).await.send(&Req::get("/v1/models")).await.status, 200);
     systemd.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut next = || {
+    let next = || {
         let mut buffer = [0; 256];
         let length = tokio::task::block_in_place(|| systemd.recv(&mut buffer)).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()

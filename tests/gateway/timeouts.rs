@@ -20,7 +20,7 @@ async fn no_first_byte_in_time_sends_the_request_to_the_next_backend() {
     let gateway = setup.pool("timeouts: { first_byte: 200ms }").start().await;
     assert_eq!(gateway.send(&post(&gateway.session_of("a"))).await.outcome(), "b failover 200");
     assert_eq!(gateway.metric("ingle_retries_total", &[("reason", "first_byte")]).await, 1.0);
-    assert_eq!(gateway.backend("a").await["last_error"], "no first byte in time");
+    assert_eq!(gateway.backend("a").await["last_error"], "no first byte within 200ms (timeouts.first_byte)");
     until("a's connection is closed", || a.left().len() == 1).await;
     gateway.until_idle().await;
 }

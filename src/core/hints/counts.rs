@@ -15,6 +15,8 @@ pub(super) struct Counts {
     /// Chats and completions among them.
     pub(super) chats: u64,
     pub(super) chats_without_session: u64,
+    /// Those of them that came with one that is not valid.
+    pub(super) chats_with_invalid: u64,
     /// Sessions that were seen for the first time, and for the second.
     pub(super) firsts: u64,
     pub(super) seconds: u64,
@@ -44,6 +46,7 @@ impl Counts {
         if seen.chat {
             self.chats += 1;
             self.chats_without_session += u64::from(seen.key.is_none());
+            self.chats_with_invalid += u64::from(seen.invalid);
         }
         let Some(key) = seen.key else { return };
         self.ids.note(key);
@@ -66,6 +69,7 @@ impl Counts {
         self.requests += other.requests;
         self.chats += other.chats;
         self.chats_without_session += other.chats_without_session;
+        self.chats_with_invalid += other.chats_with_invalid;
         self.firsts += other.firsts;
         self.seconds += other.seconds;
         self.later_turns += other.later_turns;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::counts::{Counts, Figures};
-use super::{Hint, Move};
+use super::{Hint, Move, Servers};
 use crate::core::{Backend, SessionKey};
 
 /// A hint with its figures.
@@ -18,15 +18,27 @@ pub struct Finding {
     pub of: u64,
     /// Who, or why; may be empty.
     pub about: String,
+    /// The backends that it is about; none if it is about all.
+    pub backends: Vec<String>,
+    /// Whether most of the sessions that are missing came and are not valid.
+    pub mostly_invalid: bool,
+}
+
+impl Finding {
+    /// What an operator should do about it, who has these servers.
+    #[must_use]
+    pub fn advice(&self, servers: Servers) -> String {
+        self.hint.advice(servers, self.mostly_invalid)
+    }
 }
 
 /// In plain words; never a session id, at most its hash.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { hint, part, of, about } = self;
+        let Finding { hint, part, of, about, .. } = self;
         let percent = part * 100 / (*of).max(1);
         match hint {
-            Hint::NoSession => write!(f, "{part} of {of} chat requests ({percent} %) had no session"),
+            Hint::NoSession => write!(f, "{part} of {of} chat requests ({percent} %) had no session{about}"),
             Hint::SingleUseIds => write!(f, "{part} of {of} session ids ({percent} %) were used only once"),
             Hint::HotSession => {
                 write!(f, "{part} of {of} requests ({percent} %) had the same session id (hash {about})")
@@ -50,21 +62,25 @@ impl fmt::Display for Finding {
 /// What the counts of a window say. `settled` are the sessions that were first seen more than a minute ago; `hottest` is
 /// the session that had the most requests, and how many at least; `backends` is how many a request may go to.
 pub(super) fn judge(sum: &Counts, settled: u64, hottest: Option<(SessionKey, u64)>, backends: usize) -> Vec<Finding> {
-    let found = |hint, part, of, about| Some(Finding { hint, part, of, about });
+    let found = |hint, part, of, about| Finding { hint, part, of, about, backends: Vec::new(), mostly_invalid: false };
     let share = |hint, limit: Limit, part, of, about: String| {
-        (of >= limit.least && part * 100 > of * limit.percent).then_some(Finding { hint, part, of, about })
+        (of >= limit.least && part * 100 > of * limit.percent).then(|| found(hint, part, of, about))
     };
+    let (without, invalid) = (sum.chats_without_session, sum.chats_with_invalid);
+    let about = if invalid > 0 { format!(", {invalid} of them one that is not valid") } else { String::new() };
     let moves: u64 = sum.moves.iter().sum();
     let once = settled.saturating_sub(sum.seconds);
     let findings = [
-        share(Hint::NoSession, NO_SESSION, sum.chats_without_session, sum.chats, String::new()),
+        share(Hint::NoSession, NO_SESSION, without, sum.chats, about)
+            .map(|finding| Finding { mostly_invalid: invalid * 2 > without, ..finding }),
         share(Hint::SingleUseIds, SINGLE_USE_IDS, once, settled, String::new()),
         hottest
             .filter(|_| backends > 1)
             .and_then(|(key, count)| share(Hint::HotSession, HOT_SESSION, count, sum.requests, key.to_string())),
         share(Hint::SessionsMove, SESSIONS_MOVE, moves, sum.later_turns, reasons(&sum.moves)),
-        silent(&sum.figures).and_then(|(turns, names)| found(Hint::NoCachedFigures, turns, turns, names)),
-        little_reused(&sum.figures).and_then(|(cached, prompt)| found(Hint::LowReuse, cached, prompt, String::new())),
+        silent(&sum.figures)
+            .map(|(turns, about, backends)| Finding { backends, ..found(Hint::NoCachedFigures, turns, turns, about) }),
+        little_reused(&sum.figures).map(|(cached, prompt)| found(Hint::LowReuse, cached, prompt, String::new())),
     ];
     findings.into_iter().flatten().collect()
 }
@@ -76,7 +92,7 @@ fn reasons(moves: &[u64; Move::ALL.len()]) -> String {
 }
 
 /// The backends that never told what they had cached, and how many turns they had.
-fn silent(figures: &[(Arc<Backend>, Figures)]) -> Option<(u64, String)> {
+fn silent(figures: &[(Arc<Backend>, Figures)]) -> Option<(u64, String, Vec<String>)> {
     let turns = |figures: &Figures| figures.untold + figures.mute;
     let silent = |figures: &Figures| figures.told == 0 && turns(figures) >= SILENT_TURNS;
     let silent: Vec<_> = figures.iter().filter(|(_, figures)| silent(figures)).collect();
@@ -88,7 +104,8 @@ fn silent(figures: &[(Arc<Backend>, Figures)]) -> Option<(u64, String)> {
         })
         .collect();
     names.sort();
-    (!silent.is_empty()).then(|| (silent.iter().map(|(_, figures)| turns(figures)).sum(), names.join(", ")))
+    let backends = silent.iter().map(|(backend, _)| backend.name().to_owned()).collect();
+    (!silent.is_empty()).then(|| (silent.iter().map(|(_, figures)| turns(figures)).sum(), names.join(", "), backends))
 }
 
 /// Cached and all tokens of long prompts, if that is too little. Only of backends that do tell: for them a figure that is

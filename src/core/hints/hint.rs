@@ -43,35 +43,79 @@ impl Hint {
         }
     }
 
-    /// What an operator should do about it, in a sentence or two.
-    #[must_use]
-    pub fn advice(self) -> &'static str {
+    /// What an operator should do about it, in a sentence or two. `invalid`: most sessions that are missing came and are
+    /// not valid.
+    pub(super) fn advice(self, servers: Servers, invalid: bool) -> String {
         match self {
-            Hint::NoSession => {
-                "Let the clients send one of affinity.headers, the same value with every turn of a conversation. Does a \
-                 proxy before ingle drop the header?"
+            Hint::NoSession if invalid => {
+                "The clients do send a session, but it is longer than affinity.max_length, has \
+                                           other characters than visible ASCII, or comes several times with different \
+                                           values: see ingle_session_keys_total."
+                    .to_owned()
             }
+            Hint::NoSession => "Let the clients send one of affinity.headers, the same value with every turn of a \
+                                conversation. Does a proxy before ingle drop the header?"
+                .to_owned(),
             Hint::SingleUseIds => {
-                "That looks like an id of the request, not of the conversation: send the conversation's id, and take \
-                 headers such as X-Request-Id out of affinity.headers."
+                "That looks like an id of the request, not of the conversation: send the conversation's \
+                                   id, and take headers such as X-Request-Id out of affinity.headers."
+                    .to_owned()
             }
-            Hint::HotSession => {
-                "All of it goes to one backend. An id that many share, or that stands in a client's settings, should \
-                 become one for each conversation."
-            }
-            Hint::SessionsMove => {
-                "Each move computes a whole prompt again. unhealthy: why do backends fail? balance, max_in_flight, \
-                 slow_start, faster: more room at home means fewer moves. returned: return_home: when_idle."
-            }
-            Hint::NoCachedFigures => {
-                "Start vLLM with --enable-prompt-tokens-details, and let streams ask for stream_options.include_usage. If \
-                 both is so, its cache never had anything: see low_reuse."
-            }
-            Hint::LowReuse => {
-                "Look for what changes at the front of the prompts (a date, the order of tools, a client's own header \
-                 block), for caches too small for their sessions, and for caching that is off (--no-cache-prompt)."
-            }
+            Hint::HotSession => "All of it goes to one backend. An id that many share, or that stands in a client's \
+                                 settings, should become one for each conversation."
+                .to_owned(),
+            Hint::SessionsMove => "Each move computes a whole prompt again. unhealthy: why do backends fail? balance, \
+                                   max_in_flight, slow_start, faster: more room at home means fewer moves. returned: \
+                                   return_home: when_idle."
+                .to_owned(),
+            Hint::NoCachedFigures => servers.how_to_report(),
+            Hint::LowReuse => servers.how_to_reuse(),
         }
+    }
+}
+
+/// The kinds of servers that a hint is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Servers {
+    /// llama-server is among them.
+    pub llama_server: bool,
+    /// vLLM is among them.
+    pub vllm: bool,
+    /// Others are among them.
+    pub other: bool,
+}
+
+impl Servers {
+    /// How these servers report what they had cached.
+    fn how_to_report(self) -> String {
+        let mut advice = String::from("Let streams ask for stream_options.include_usage.");
+        if self.llama_server {
+            advice.push_str(" Update llama-server: older ones do not report what was cached.");
+        }
+        if self.vllm {
+            advice.push_str(" Start vLLM with --enable-prompt-tokens-details.");
+        }
+        if self.other {
+            advice.push_str(" Let the server report usage.prompt_tokens_details.cached_tokens, if it can.");
+        }
+        if self.vllm {
+            advice.push_str(" If all of that is so, its cache never had anything: see low_reuse.");
+        }
+        advice
+    }
+
+    /// What keeps these servers from finding prompts in their caches.
+    fn how_to_reuse(self) -> String {
+        let off = match (self.llama_server, self.vllm) {
+            (true, false) => " (--no-cache-prompt)",
+            (false, true) => " (--no-enable-prefix-caching)",
+            (true, true) => " (--no-cache-prompt, --no-enable-prefix-caching)",
+            (false, false) => "",
+        };
+        format!(
+            "Look for what changes at the front of the prompts (a date, the order of tools, a client's own header block), \
+             for caches too small for their sessions, and for caching that is off{off}."
+        )
     }
 }
 

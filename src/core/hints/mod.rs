@@ -9,7 +9,7 @@ mod hint;
 use std::sync::Arc;
 
 pub use finding::Finding;
-pub use hint::{Hint, Move};
+pub use hint::{Hint, Move, Servers};
 
 use super::usage::Usage;
 use super::window::Window;
@@ -28,6 +28,8 @@ pub struct Hints {
 pub struct Seen<'a> {
     /// Its session.
     pub key: Option<SessionKey>,
+    /// Whether it came with a session that is not valid.
+    pub invalid: bool,
     /// Whether it was a chat or another completion, which has a prompt.
     pub chat: bool,
     /// Which turn of its session it was, the first is 1; nothing without a session.

@@ -23,10 +23,18 @@ struct Request {
     backend: usize,
     whole: bool,
     usage: Option<(u64, Option<u64>)>,
+    invalid: bool,
 }
 
-const GOOD: Request =
-    Request { key: Some(1), turn: 2, moved: None, backend: 0, whole: true, usage: Some((1000, Some(900))) };
+const GOOD: Request = Request {
+    key: Some(1),
+    turn: 2,
+    moved: None,
+    backend: 0,
+    whole: true,
+    usage: Some((1000, Some(900))),
+    invalid: false,
+};
 
 impl Requests {
     fn new() -> Requests {
@@ -35,10 +43,10 @@ impl Requests {
     }
 
     fn send(&mut self, request: Request) {
-        let Request { key, turn, moved, backend, whole, usage } = request;
+        let Request { key, turn, moved, backend, whole, usage, invalid } = request;
         let (key, usage) = (key.map(SessionKey::from_bits), usage.map(|(prompt, cached)| Usage { prompt, cached }));
         let backend = &self.backends[backend];
-        self.hints.request(&Seen { key, chat: true, turn, moved, backend, whole, usage }, self.now);
+        self.hints.request(&Seen { key, invalid, chat: true, turn, moved, backend, whole, usage }, self.now);
     }
 
     fn judge(&mut self) -> Vec<News> {
@@ -82,6 +90,43 @@ fn chats_without_a_session() {
     requests.says("no_session: 50 of 50 chat requests (100 %) had no session");
     (0..50).for_each(|key| requests.send(Request { key: Some(key), ..GOOD }));
     assert_eq!(requests.found(), [""; 0], "half of them are titles");
+}
+
+#[test]
+fn invalid_session_is_told_from_none() {
+    let mut requests = Requests::new();
+    let advice = |requests: &mut Requests| {
+        requests.judge();
+        let (finding, _) = requests.hints.findings().next().unwrap();
+        finding.advice(Servers::default())
+    };
+    let keyless = Request { key: None, turn: 0, ..GOOD };
+    (0..50).for_each(|_| requests.send(keyless));
+    assert!(advice(&mut requests).contains("Let the clients send"));
+    (0..60).for_each(|_| requests.send(Request { invalid: true, ..keyless }));
+    requests.says("no_session: 110 of 110 chat requests (100 %) had no session, 60 of them one that is not valid");
+    assert!(advice(&mut requests).contains("affinity.max_length"));
+}
+
+#[test]
+fn advice_is_for_the_servers_at_hand() {
+    let of = |llama_server, vllm, other| Servers { llama_server, vllm, other };
+    let advice = |servers| Hint::NoCachedFigures.advice(servers, false) + &Hint::LowReuse.advice(servers, false);
+    for (servers, is_llama, is_vllm) in [
+        (of(true, false, false), true, false),
+        (of(false, true, false), false, true),
+        (of(true, true, true), true, true),
+    ] {
+        let advice = advice(servers);
+        assert_eq!(
+            (advice.contains("llama-server"), advice.contains("--no-cache-prompt")),
+            (is_llama, is_llama),
+            "{advice}"
+        );
+        assert_eq!((advice.contains("vLLM"), advice.contains("prefix-caching")), (is_vllm, is_vllm), "{advice}");
+    }
+    let generic = advice(of(false, false, true));
+    assert!(!generic.contains("vLLM") && !generic.contains("llama") && !generic.contains("--"), "{generic}");
 }
 
 #[test]
@@ -206,7 +251,7 @@ fn requests() -> impl Strategy<Value = Vec<(Request, Millis)>> {
     let request = (prop::option::weighted(0.8, 0u64..40), 1u32..4, reason, 0usize..2, any::<bool>(), usage);
     let request = request.prop_map(|(key, turn, moved, backend, whole, usage)| {
         let moved = moved.filter(|_| turn > 1);
-        Request { key, turn, moved, backend, whole, usage }
+        Request { key, turn, moved, backend, whole, usage, invalid: false }
     });
     prop::collection::vec((request, prop::sample::select(vec![0, 0, 300, 900, 40_000])), 0..600)
 }
