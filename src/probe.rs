@@ -12,6 +12,7 @@ use http::Uri;
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::Connector;
 use pingora::prelude::{sleep, timeout};
+use pingora::upstreams::peer::Peer as _;
 use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as Target;
 use pingora_load_balancing::health_check::{HealthCheck as _, HttpHealthCheck};
@@ -22,7 +23,7 @@ use crate::clock::Jitter;
 use crate::config::{self, Origin, ProbeKind};
 use crate::core::{Millis, Observation};
 use crate::gateway::Gateway;
-use crate::link::{Limit, Link, UNRESOLVED, describe, is_ours};
+use crate::link::{BackendHeaders, Limit, Link, UNRESOLVED, describe, is_ours};
 use crate::snapshot::Snapshot;
 
 /// The probing of all backends. It ends when this drops.
@@ -157,7 +158,9 @@ impl Prober {
         self.newest = Newest { number: self.newest.number + 1, at: Instant::now(), is_ok: false };
         let (number, started) = (self.newest.number, self.gateway.clock.now());
         let (gateway, link, settings) = (Arc::clone(&self.gateway), Arc::clone(link), self.settings.clone());
-        let mut check = self.checks.pop().unwrap_or_else(|| Check::new(&settings, link.address.origin()));
+        let headers = link.headers.load_full();
+        let kept = self.checks.pop().filter(|check| check.has(&headers));
+        let mut check = kept.unwrap_or_else(|| Check::new(&settings, link.address.origin(), headers));
         self.running.spawn(async move {
             let answer = ask(&mut check, &gateway, &link, settings.timeout).await;
             Probed { number, started, check, settings, answer }
@@ -273,11 +276,11 @@ async fn resolved(link: &Link) -> pingora::Result<SocketAddr> {
 /// What is asked.
 enum Check {
     Tcp(Box<TransportConnector>),
-    Http(Box<HttpHealthCheck>),
+    Http(Box<HttpHealthCheck>, Arc<BackendHeaders>),
 }
 
 impl Check {
-    fn new(settings: &config::HealthCheck, origin: &Origin) -> Check {
+    fn new(settings: &config::HealthCheck, origin: &Origin, headers: Arc<BackendHeaders>) -> Check {
         if settings.kind == ProbeKind::Tcp {
             return Check::Tcp(Box::new(TransportConnector::new(Some(connector_options()))));
         }
@@ -287,7 +290,19 @@ impl Check {
         if let Ok(uri) = settings.path.parse::<Uri>() {
             check.req.set_uri(uri);
         }
-        Check::Http(Box::new(check))
+        // An error is no name of a header, which the config has seen.
+        for field in &headers.fields {
+            let _ = check.req.insert_header(field.name.clone(), field.value.clone());
+        }
+        Check::Http(Box::new(check), headers)
+    }
+
+    /// Whether it sends these headers.
+    fn has(&self, headers: &Arc<BackendHeaders>) -> bool {
+        match self {
+            Check::Tcp(_) => true,
+            Check::Http(_, own) => Arc::ptr_eq(own, headers),
+        }
     }
 
     /// A connection that opens includes its TLS handshake.
@@ -303,13 +318,15 @@ impl Check {
         peer.options.read_timeout = Some(timeout);
         match self {
             Check::Tcp(connector) => connector.get_stream(&peer).await.map(drop),
-            Check::Http(check) => {
+            Check::Http(check, _) => {
                 check.peer_template = peer;
                 match &*link.authorization.load() {
                     Some(own) => check.req.insert_header("Authorization", own.as_ref())?,
                     None => drop(check.req.remove_header("Authorization")),
                 }
-                check.check(&Target::new(&address.to_string())?).await
+                let mut target = Target::new(&address.to_string())?;
+                target.addr = check.peer_template.address().clone();
+                check.check(&target).await
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::gauge::Gauge;
 use crate::link::{Deadlines, Link};
 use crate::metrics::{Metrics, PoolMetrics};
 use crate::watch::{Finished, Watch};
-use settings::{admins, descriptors, idle_connections, millis, rate, settings, specs};
+use settings::{admins, descriptors, header_names, idle_connections, millis, rate, settings, specs};
 
 /// One config and what was built from it.
 pub struct Snapshot {
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub hold_head: Millis,
     /// How often one client may ask, if that has a bound.
     pub client_rate: Option<Rate>,
+    /// Names of headers that some backend gets from the config, in place of the clients' own.
+    pub header_names: Vec<String>,
     /// How many descriptors clients and their requests may have, as the system was when the config came into force.
     pub descriptors: usize,
     /// How many connections admins may have.
@@ -93,10 +95,12 @@ impl Snapshot {
                 let same = |link: &&Arc<Link>| {
                     Arc::ptr_eq(&link.backend, &member.backend) && *link.address.origin() == backend.origin
                 };
-                old.and_then(|old| old.links.iter().find(same)).map_or_else(
+                let link = old.and_then(|old| old.links.iter().find(same)).map_or_else(
                     || Arc::new(Link::new(Arc::clone(&member.backend), backend, &config.pool().name, metrics)),
                     Arc::clone,
-                )
+                );
+                link.set_headers(&backend.headers);
+                link
             })
             .collect();
         let share = config.pool().retry.budget;
@@ -112,6 +116,7 @@ impl Snapshot {
                 idle: timeouts.idle.map(millis),
                 total: timeouts.total.map(millis),
             },
+            header_names: header_names(&config),
             hold_head: millis(config.pool().retry.hold_head),
             client_rate: config.limits.per_client.requests.map(rate),
             descriptors: descriptors(&config),

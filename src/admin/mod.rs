@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode, Version, header};
 use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
@@ -136,6 +136,9 @@ fn metrics(gateway: &Gateway, snapshot: &Snapshot) -> String {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Answer {
+        if closes_by_default(session.req_header()) {
+            session.set_keepalive(None);
+        }
         let head = session.req_header();
         let is_safe = matches!(head.method, Method::GET | Method::HEAD);
         if !is_safe && from_another_site(head, self.gateway.access.admins().is_some()) {
@@ -170,6 +173,13 @@ impl ServeHttp for Admin {
 /// Whether a call would change the state of the server that receives it.
 fn changes_a_server(method: &str, path: &str) -> bool {
     Method::from_bytes(method.as_bytes()).is_ok_and(|method| Kind::of(&method, path) == Kind::StateChange)
+}
+
+/// Whether an HTTP/1.0 client waits for the end of the connection. Pingora would keep it.
+fn closes_by_default(head: &pingora::http::RequestHeader) -> bool {
+    let keeps =
+        head.headers.get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
+    head.version == Version::HTTP_10 && !keeps
 }
 
 /// A browser says which site's page sent a POST. Another site's page must not drain backends through the browser of an

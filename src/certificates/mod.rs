@@ -184,12 +184,15 @@ impl Certificates {
         found.map_or(Meeting::Plain, |(_, acceptor)| Meeting::Tls(Arc::clone(acceptor)))
     }
 
-    /// A backend as Pingora wants it told.
+    /// A backend as Pingora wants it told. The address of one with a Unix socket does not count.
     ///
     /// # Errors
     ///
     /// If it wants TLS of which the config in force knows nothing: a request that began before a reload may be so late.
     pub fn peer(&self, address: SocketAddr, origin: &Origin) -> pingora::Result<HttpPeer> {
+        if let Some(path) = &origin.socket {
+            return HttpPeer::new_uds(&path.to_string_lossy(), false, String::new());
+        }
         if !origin.tls {
             return Ok(HttpPeer::new(address, false, String::new()));
         }

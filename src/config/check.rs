@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -142,9 +143,25 @@ pub(super) fn path(text: String) -> Result<String, String> {
     }
 }
 
-/// `http://HOST`, `http://HOST:PORT`, the same with `https`, with or without a `/` at the end.
+/// `unix:/PATH`, also written `unix:///PATH`.
+fn socket(path: &str) -> Result<Origin, String> {
+    let path = path.strip_prefix("//").unwrap_or(path);
+    let wrong = |what: &str| Err(format!("{} {what}", quote_text(path)));
+    if !path.starts_with('/') || path.ends_with('/') {
+        return wrong("is not the absolute path of a socket: write `unix:/run/llama.sock`");
+    }
+    if UnixAddr::from_pathname(path).is_err() {
+        return wrong("is no path that a socket can have: at most 107 bytes");
+    }
+    Ok(Origin { tls: false, host: "localhost".into(), port: 80, socket: Some(path.into()) })
+}
+
+/// `http://HOST`, `http://HOST:PORT`, the same with `https`, with or without a `/` at the end; `unix:/PATH`.
 pub(super) fn origin(text: String) -> Result<Origin, String> {
     let wrong = |what: &str| Err(format!("{} {what}", quote_text(&text)));
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket(path);
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return wrong("has no scheme: write `http://HOST:PORT`");
     };
@@ -176,7 +193,7 @@ pub(super) fn origin(text: String) -> Result<Origin, String> {
         rest => rest.strip_prefix(':').filter(|digits| !digits.starts_with('+')).and_then(|digits| digits.parse().ok()),
     };
     match port {
-        Some(port) if port != 0 => Ok(Origin { tls, host, port }),
+        Some(port) if port != 0 => Ok(Origin { tls, host, port, socket: None }),
         _ => wrong("has no valid port: 1 to 65535"),
     }
 }

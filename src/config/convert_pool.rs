@@ -10,6 +10,7 @@ use super::file::{
     BackendSection, DrainSection, HealthCheckSection, HoldSection, OverloadSection, PoolSection, RetrySection,
     SignalsSection, TimeoutsSection,
 };
+use super::headers::headers;
 use super::lenient::Lenient;
 use super::node::Step;
 use super::overload::MOST_REQUESTS;
@@ -190,6 +191,7 @@ fn entry(file: BackendSection, at: &mut At<'_>) -> Entry {
     let server = at.key("server", file.server, Ok);
     let draining = at.key("draining", file.draining, Ok);
     let api_key_file = api_key_file(file.api_key_file, at);
+    let headers = at.section("headers", file.headers, headers);
 
     let name = match written {
         Some(None) => origin.as_ref().and_then(|origin| default_name(origin, at)),
@@ -204,13 +206,16 @@ fn entry(file: BackendSection, at: &mut At<'_>) -> Entry {
             server: server?,
             draining: draining?,
             api_key_file: api_key_file?,
+            headers: headers?,
         })
     };
     Entry { backend: backend(), name, named }
 }
 
 fn default_name(origin: &Origin, at: &mut At<'_>) -> Option<String> {
-    match backend_name(origin.authority()) {
+    // A socket's file without its extension.
+    let stem = origin.socket.as_ref().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+    match backend_name(stem.unwrap_or_else(|| origin.authority())) {
         Ok(name) => Some(name),
         Err(message) => at.note(format!("needs a `name`: the one from the url {message}")),
     }

@@ -8,6 +8,7 @@ use super::file::{
     PerClientSection, PoolSection, ReloadSection, RetrySection, ShutdownSection, SignalsSection, TimeoutsSection,
     UpstreamTlsSection,
 };
+use super::headers::HeaderMap;
 use super::lenient::Lenient;
 use super::units::{PerTime, Share, Size, Span};
 use super::{
@@ -184,6 +185,7 @@ impl Default for BackendSection {
             server: good(ServerKind::LlamaServer),
             draining: good(false),
             api_key_file: Lenient::Absent,
+            headers: good(HeaderMap::new()),
         }
     }
 }

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::headers::HeaderMap;
 use super::lenient::Lenient;
 use super::overload::MOST_REQUESTS;
 use super::units::{PerTime, Share, Size, Span};
@@ -287,9 +288,9 @@ pub(super) struct BackendSection {
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     #[schemars(length(min = 1, max = 255))]
     pub(super) name: Lenient<String>,
-    /// Where it listens: http://HOST:PORT or https://HOST:PORT.
+    /// Where it listens: http://HOST:PORT, https://HOST:PORT or unix:/PATH.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
-    #[schemars(regex(pattern = "^https?://[^/?#@]+/?$"))]
+    #[schemars(regex(pattern = "^(https?://[^/?#@]+/?|unix:/.+)$"))]
     pub(super) url: Lenient<String>,
     /// Its share of the sessions. To take a backend out of service, drain it.
     #[schemars(range(min = 1, max = 1000))]
@@ -304,6 +305,8 @@ pub(super) struct BackendSection {
     /// File of the API key that it wants, in place of the clients'. Absent: clients bring their own.
     #[serde(skip_serializing_if = "Lenient::is_absent")]
     pub(super) api_key_file: Lenient<String>,
+    /// Headers that it gets with every request, probes and polls too, in place of the clients' own.
+    pub(super) headers: Lenient<HeaderMap>,
 }
 
 /// Who may send requests, and whose word is taken for who they are.

@@ -103,7 +103,12 @@ fn urls() {
         ("http://a:65536", "`http://a:65536` has no valid port: 1 to 65535"),
         ("'http://a:'", "`http://a:` has no valid port: 1 to 65535"),
         ("http://a:+80", "`http://a:+80` has no valid port: 1 to 65535"),
+        ("unix:llama.sock", "`llama.sock` is not the absolute path of a socket: write `unix:/run/llama.sock`"),
+        ("unix:/run/", "`/run/` is not the absolute path of a socket: write `unix:/run/llama.sock`"),
     ]);
+    let long = format!("/{}", "x".repeat(120));
+    let quoted = format!("`{}...` is no path that a socket can have: at most 107 bytes", &long[..60]);
+    as_url(&[(&format!("unix:{long}"), &quoted)]);
     for host in ["10.0.0.300", "a..b", "-a", "[::g]", "a_b.1"] {
         let url = format!("http://{host}:80");
         as_url(&[(
@@ -122,6 +127,12 @@ fn urls() {
                 .unwrap();
         let backend = &config.pool().backends[0];
         assert_eq!((backend.name.as_str(), backend.origin.to_string()), (name, format!("http://{name}")));
+    }
+    for written in ["unix:/run/llama.sock", "unix:///run/llama.sock"] {
+        let text = format!("{LISTENERS}pools: [{{ name: main, backends: [{{ url: '{written}' }}] }}]");
+        let config = Config::parse(&text, "f").unwrap();
+        let backend = &config.pool().backends[0];
+        assert_eq!((backend.name.as_str(), backend.origin.to_string().as_str()), ("llama", "unix:/run/llama.sock"));
     }
 }
 

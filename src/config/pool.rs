@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::headers::BackendHeader;
 use super::overload::Overload;
 use super::tls::UpstreamTls;
 
@@ -177,6 +178,8 @@ pub struct Backend {
     pub draining: bool,
     /// The file of the API key that it wants; `None`: it gets the clients' own.
     pub api_key_file: Option<PathBuf>,
+    /// What it gets with every request, in place of the clients' own.
+    pub headers: Vec<BackendHeader>,
 }
 
 /// Where a backend listens. Displays as its URL.
@@ -188,6 +191,8 @@ pub struct Origin {
     pub host: String,
     /// Never 0.
     pub port: u16,
+    /// The path of its Unix socket, in place of host and port, which are `localhost` and 80 then.
+    pub socket: Option<PathBuf>,
 }
 
 /// What a backend runs.
@@ -207,12 +212,19 @@ impl Origin {
     #[must_use]
     pub fn authority(&self) -> String {
         let Self { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        match host {
+            _ if self.socket.is_some() => host.clone(),
+            host if host.contains(':') => format!("[{host}]:{port}"),
+            host => format!("{host}:{port}"),
+        }
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.socket {
+            return write!(f, "unix:{}", path.display());
+        }
         let scheme = if self.tls { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority())
     }

@@ -1,7 +1,7 @@
 //! Where a backend listens: the addresses behind its host name.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,11 +25,10 @@ pub struct Address {
 }
 
 impl Address {
-    /// The addresses of an origin. A literal address needs no resolver, and is there at once.
+    /// The addresses of an origin. A literal address or a Unix socket needs no resolver, and is there at once.
     #[must_use]
     pub fn new(origin: Origin) -> Address {
-        let literal: Option<IpAddr> = origin.host.parse().ok();
-        let resolved = literal.map(|ip| SocketAddr::new(ip, origin.port)).into_iter().collect();
+        let resolved = fixed(&origin).into_iter().collect();
         Address {
             origin,
             resolved: ArcSwap::new(Arc::new(resolved)),
@@ -114,7 +113,7 @@ impl Address {
             let next = index.wrapping_add(1);
             let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
         }
-        if self.origin.host.parse::<IpAddr>().is_ok() || self.resolving.swap(true, Ordering::AcqRel) {
+        if fixed(&self.origin).is_some() || self.resolving.swap(true, Ordering::AcqRel) {
             return;
         }
         let address = Arc::clone(self);
@@ -144,6 +143,15 @@ fn arranged(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     found
 }
 
+/// The address of an origin that needs no resolver. A Unix socket has none, so one that nothing can have stands for it;
+/// [`Certificates::peer`](crate::certificates::Certificates::peer) takes the path instead.
+fn fixed(origin: &Origin) -> Option<SocketAddr> {
+    match &origin.socket {
+        Some(_) => Some(SocketAddr::from(([0, 0, 0, 0], 0))),
+        None => Some(SocketAddr::new(origin.host.parse().ok()?, origin.port)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +161,7 @@ mod tests {
     }
 
     fn named(written: &[&str]) -> Address {
-        let address = Address::new(Origin { tls: false, host: "llm.internal".to_owned(), port: 80 });
+        let address = Address::new(Origin { tls: false, host: "llm.internal".to_owned(), port: 80, socket: None });
         address.resolved.store(Arc::new(arranged(addresses(written))));
         address
     }

@@ -5,6 +5,7 @@
 
 mod address;
 mod attempts;
+mod headers;
 mod idle;
 mod lack;
 mod queue;
@@ -14,19 +15,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use address::Address;
 pub use attempts::{Attempt, Attempts, Cut, Deadlines, Terms};
+pub use headers::BackendHeaders;
 pub use idle::{ConnectionOrigin, IdleConnections};
 pub use lack::{is_lack, is_ours};
 pub use queue::{Place, Queue, Seat, Waiter};
 pub use words::{Limit, UNRESOLVED, describe, of_system};
 
-use crate::config;
+use crate::config::{self, BackendHeader};
 use crate::core::history::Load;
 use crate::core::latency::{Histogram, Latencies, Quantiles};
 use crate::core::{Affinity, Backend, Millis, State};
@@ -52,6 +54,8 @@ pub struct Link {
     pub header: HeaderValue,
     /// What it wants as `Authorization`, in place of the clients' own; `None`: nothing.
     pub authorization: ArcSwapOption<HeaderValue>,
+    /// What it gets with every request besides.
+    pub headers: ArcSwap<BackendHeaders>,
     last_error: Mutex<Option<LastError>>,
     first_tokens: Mutex<Latencies>,
     load: Mutex<Load>,
@@ -80,11 +84,19 @@ impl Link {
             queue: Arc::default(),
             header: HeaderValue::from_str(&config.name).unwrap_or(HeaderValue::from_static("unnamed")),
             authorization: ArcSwapOption::empty(),
+            headers: ArcSwap::from_pointee(BackendHeaders::new(&config.headers)),
             last_error: Mutex::default(),
             first_tokens: Mutex::default(),
             load: Mutex::default(),
             is_reachable: AtomicBool::new(true),
             backend,
+        }
+    }
+
+    /// Takes over what another config says of its headers.
+    pub fn set_headers(&self, headers: &[BackendHeader]) {
+        if self.headers.load().fields != headers {
+            self.headers.store(Arc::new(BackendHeaders::new(headers)));
         }
     }
 

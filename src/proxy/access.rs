@@ -93,7 +93,7 @@ pub(super) fn id(address: IpAddr) -> ClientId {
     }
 }
 
-/// Refuses whom the keys in force don't let in.
+/// Refuses whom the keys in force don't let in. A client can show several keys: some SDKs send a dummy in one header.
 pub(super) fn check_key(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Refused> {
     let gateway = Arc::clone(ctx.gateway());
     let Some(keys) = gateway.access.clients() else { return Ok(()) };
@@ -102,44 +102,40 @@ pub(super) fn check_key(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Refus
         ctx.asker.needs_no_key = true;
         return Ok(());
     }
-    let Some(key) = key(&head.headers) else {
-        gateway.metrics.access.no_key();
-        return Err(Refusal::NO_KEY.into());
-    };
-    let (holder, refused) = match keys.admit(key, ctx.kind.takes_slot(), ctx.now()) {
-        Ok(admitted) => {
-            ctx.record.holder(&admitted.name);
-            ctx.asker.admitted = Some(admitted);
-            return Ok(());
-        }
-        Err(Denied::Unknown) => {
-            gateway.metrics.access.unknown_key();
-            return Err(Refusal::UNKNOWN_KEY.into());
-        }
-        Err(Denied::TooMany(holder)) => (holder, Refusal::TOO_MANY_OF_KEY.into()),
-        Err(Denied::TooOften(holder, wait)) => {
-            (holder, Refused::Later(Refusal::RATE_OF_KEY, Duration::from_millis(wait)))
-        }
-    };
-    ctx.record.holder(&holder);
-    Err(refused)
-}
-
-/// The key that a client shows. One that shows two shows none: which of them counts, others may see otherwise.
-fn key(headers: &HeaderMap) -> Option<&[u8]> {
-    shown(headers).filter(|key| !key.is_empty())
-}
-
-fn shown(headers: &HeaderMap) -> Option<&[u8]> {
-    let one = |name: header::HeaderName| {
-        let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        values.next().filter(|_| values.next().is_none())
-    };
-    match one(header::AUTHORIZATION) {
-        Some(value) => bearer(value),
-        None if headers.contains_key(header::AUTHORIZATION) => None,
-        None => one(API_KEY),
+    let mut is_shown = false;
+    for key in shown(&head.headers) {
+        is_shown = true;
+        let (holder, refused) = match keys.admit(key, ctx.kind.takes_slot(), ctx.now()) {
+            Ok(admitted) => {
+                ctx.record.holder(&admitted.name);
+                ctx.asker.admitted = Some(admitted);
+                return Ok(());
+            }
+            Err(Denied::Unknown) => continue,
+            Err(Denied::TooMany(holder)) => (holder, Refusal::TOO_MANY_OF_KEY.into()),
+            Err(Denied::TooOften(holder, wait)) => {
+                (holder, Refused::Later(Refusal::RATE_OF_KEY, Duration::from_millis(wait)))
+            }
+        };
+        ctx.record.holder(&holder);
+        return Err(refused);
     }
+    if is_shown {
+        ctx.gateway().metrics.access.unknown_key();
+        return Err(Refusal::UNKNOWN_KEY.into());
+    }
+    ctx.gateway().metrics.access.no_key();
+    Err(Refusal::NO_KEY.into())
+}
+
+/// The keys that a client shows, at most one in each header: of one that comes twice, others may take the other.
+fn shown(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let one = |name: &header::HeaderName| {
+        let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        if *name == header::AUTHORIZATION { bearer(value) } else { Some(value) }
+    };
+    KEY_HEADERS.iter().filter_map(one).filter(|key| !key.is_empty())
 }
 
 /// The token of `Bearer TOKEN` (RFC 6750, section 2.1).
@@ -160,8 +156,13 @@ pub(super) fn tells_of_client(name: &str) -> bool {
 }
 
 pub(super) const FORWARDED_FOR: header::HeaderName = header::HeaderName::from_static("x-forwarded-for");
-/// Where Anthropic's clients have their key; llama-server takes it, too.
-pub(super) const API_KEY: header::HeaderName = header::HeaderName::from_static("x-api-key");
+/// Where clients have their keys: OpenAI's, Anthropic's (llama-server takes it, too), Azure's, Google's.
+pub(super) static KEY_HEADERS: [header::HeaderName; 4] = [
+    header::AUTHORIZATION,
+    header::HeaderName::from_static("x-api-key"),
+    header::HeaderName::from_static("api-key"),
+    header::HeaderName::from_static("x-goog-api-key"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -178,26 +179,26 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
-    fn key_of(lines: &[(&str, &str)]) -> Option<String> {
-        key(&headers(lines)).map(|key| String::from_utf8(key.to_vec()).unwrap())
-    }
-
     #[test]
-    fn a_key_is_shown_in_one_of_two_headers() {
+    fn key_is_shown_in_any_of_four_headers() {
         for (lines, expected) in [
-            (&[("authorization", "Bearer k")][..], Some("k")),
-            (&[("authorization", "bEARER  k ")], Some("k")),
-            (&[("x-api-key", "k")], Some("k")),
-            (&[("authorization", "Bearer k"), ("x-api-key", "other")], Some("k")),
-            (&[("authorization", "Basic k"), ("x-api-key", "k")], None),
-            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], None),
-            (&[("authorization", "Bearer")], None),
-            (&[("x-api-key", "k"), ("x-api-key", "k")], None),
-            (&[("x-api-key", "")], None),
-            (&[("authorization", "Bearer  ")], None),
-            (&[], None),
+            (&[("authorization", "Bearer k")][..], &["k"][..]),
+            (&[("authorization", "bEARER  k ")], &["k"]),
+            (&[("x-api-key", "k")], &["k"]),
+            (&[("api-key", "k")], &["k"]),
+            (&[("x-goog-api-key", "k")], &["k"]),
+            (&[("x-api-key", "k"), ("authorization", "Bearer dummy")], &["dummy", "k"]),
+            (&[("authorization", "Basic k"), ("x-api-key", "k")], &["k"]),
+            (&[("authorization", "Bearer k"), ("authorization", "Bearer k")], &[]),
+            (&[("authorization", "Bearer")], &[]),
+            (&[("x-api-key", "k"), ("x-api-key", "k"), ("api-key", "l")], &["l"]),
+            (&[("x-api-key", "")], &[]),
+            (&[("authorization", "Bearer  ")], &[]),
+            (&[], &[]),
         ] {
-            assert_eq!(key_of(lines).as_deref(), expected, "{lines:?}");
+            let headers = headers(lines);
+            let keys: Vec<_> = shown(&headers).map(|key| String::from_utf8(key.to_vec()).unwrap()).collect();
+            assert_eq!(keys, expected, "{lines:?}");
         }
     }
 

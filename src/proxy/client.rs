@@ -98,6 +98,8 @@ pub(super) enum Coding {
 pub(super) struct Added<'a> {
     /// The name of the backend, and the affinity outcome.
     pub(super) placement: Option<(&'a HeaderValue, &'static str)>,
+    /// Whether a proxy before the gateway must be kept from buffering the response, as nginx does if nothing says otherwise.
+    pub(super) unbuffered: bool,
 }
 
 /// Why the body of a request ended too early.

@@ -109,7 +109,7 @@ impl Form {
                 header::ORIGIN => form.has_origin = true,
                 _ => match name.as_str() {
                     "x-request-id" => form.request_id = true,
-                    "x-api-key" => form.credentials = true,
+                    "x-api-key" | "api-key" | "x-goog-api-key" => form.credentials = true,
                     other => form.forwarded |= access::tells_of_client(other),
                 },
             }

@@ -24,7 +24,15 @@ pub(super) struct Head {
     common: Vec<u8>,
     /// The client's API keys, for backends without a key of their own.
     credentials: Vec<u8>,
+    /// Fields that some backends get from the config instead.
+    named: Vec<Named>,
     has_host: bool,
+}
+
+struct Named {
+    name: Vec<u8>,
+    line: Vec<u8>,
+    is_key: bool,
 }
 
 /// How the body of a request is framed for a backend.
@@ -103,13 +111,19 @@ impl Head {
             write_field(&mut new.common, b"Host", authority.as_str().as_bytes());
             new.has_host = true;
         }
-        let filter = Filter { form: &ctx.form, trusted: ctx.asker.trusted, skips_host: new.has_host };
+        let names = &ctx.snapshot.header_names;
+        let filter = Filter { form: &ctx.form, trusted: ctx.asker.trusted, skips_host: new.has_host, names };
         head.map(|name, value| {
             let name = name_of(&name);
             match filter.place(name) {
                 Place::Nowhere => {}
                 Place::Credentials => write_field(&mut new.credentials, name, value.as_bytes()),
                 Place::Common => write_field(&mut new.common, name, value.as_bytes()),
+                Place::Named { is_key } => {
+                    let mut line = Vec::new();
+                    write_field(&mut line, name, value.as_bytes());
+                    new.named.push(Named { name: name.to_vec(), line, is_key });
+                }
             }
             Ok(())
         })?;
@@ -117,6 +131,7 @@ impl Head {
         if ctx.asker.admitted.is_some() || ctx.asker.needs_no_key {
             // They were meant for the gateway.
             new.credentials.clear();
+            new.named.retain(|named| !named.is_key);
         }
         if ctx.form.upgrades {
             new.common.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
@@ -148,6 +163,16 @@ impl Head {
         }
     }
 
+    /// The headers that the config gives this backend, and the client's own of those that it gives others.
+    fn write_named(&self, link: &Link, out: &mut Vec<u8>) {
+        let own = link.headers.load();
+        out.extend_from_slice(&own.lines);
+        let has_key = link.authorization.load().is_some();
+        for named in self.named.iter().filter(|named| !(own.has(&named.name) || named.is_key && has_key)) {
+            out.extend_from_slice(&named.line);
+        }
+    }
+
     /// The head for one backend, with its end.
     pub(super) fn write(&self, link: &Link, framing: BodyFraming, expects_continue: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.common.len() + self.credentials.len() + ROOM_FOR_ATTEMPT);
@@ -160,6 +185,7 @@ impl Head {
             Some(own) => write_field(&mut out, b"Authorization", own.as_bytes()),
             None => out.extend_from_slice(&self.credentials),
         }
+        self.write_named(link, &mut out);
         match framing {
             BodyFraming::Absent => {}
             BodyFraming::Length(length) => {
@@ -181,12 +207,15 @@ struct Filter<'a> {
     form: &'a Form,
     trusted: bool,
     skips_host: bool,
+    /// What some backends get from the config.
+    names: &'a [String],
 }
 
 enum Place {
     Nowhere,
     Credentials,
     Common,
+    Named { is_key: bool },
 }
 
 impl Filter<'_> {
@@ -205,7 +234,10 @@ impl Filter<'_> {
         if dropped || is_hop_by_hop(name) || untrusted() || nominated() {
             return Place::Nowhere;
         }
-        let is_key = self.form.credentials && (is("authorization") || is("x-api-key"));
+        let is_key = self.form.credentials && access::KEY_HEADERS.iter().any(|other| is(other.as_str()));
+        if self.names.iter().any(|other| is(other)) {
+            return Place::Named { is_key };
+        }
         if is_key { Place::Credentials } else { Place::Common }
     }
 }

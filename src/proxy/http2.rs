@@ -150,6 +150,9 @@ impl Client for Http2 {
                 let _ = head.insert_header("x-ingle-backend", backend.clone());
                 let _ = head.insert_header("x-ingle-affinity", HeaderValue::from_static(affinity));
             }
+            if added.unbuffered {
+                let _ = head.insert_header("x-accel-buffering", "no");
+            }
             Box::new(head)
         });
         Http2Head { fields: fields.ok(), is_empty }

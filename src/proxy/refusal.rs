@@ -101,7 +101,7 @@ impl Refusal {
     pub(super) const NO_KEY: Refusal = Refusal::new(
         StatusCode::UNAUTHORIZED,
         "invalid_api_key",
-        "This gateway wants an API key: Authorization: Bearer KEY, or X-Api-Key: KEY without an Authorization.",
+        "Missing API key: send \"Authorization: Bearer KEY\" or \"X-Api-Key: KEY\".",
     );
     pub(super) const UNKNOWN_KEY: Refusal =
         Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", "This API key is not known.");

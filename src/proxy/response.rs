@@ -1,4 +1,4 @@
-//! The response on its way to the client: noted, and never altered except for two headers.
+//! The response on its way to the client: noted, and never altered except for a few headers.
 
 use http::StatusCode;
 
@@ -118,7 +118,9 @@ fn head_for<C: Client>(client: &mut C, ctx: &Ctx, head: &ResponseHead<'_, '_>) -
     }
     let affinity = ctx.selection.map(|selection| selection.affinity.as_str());
     let placement = ctx.link().zip(affinity).map(|(link, affinity)| (&link.header, affinity));
-    client.head(head, &Added { placement })
+    let kind = head.field("content-type").unwrap_or_default();
+    let unbuffered = is_media_type(kind, "text/event-stream") && head.field("x-accel-buffering").is_none();
+    client.head(head, &Added { placement, unbuffered })
 }
 
 /// Notes that the response has started: its request will not be sent again, and the backend answers. `meaning` is what its

@@ -24,6 +24,9 @@ pub(super) async fn get(connector: &Connector, peer: &HttpPeer, link: &Link, pat
     if let Some(own) = &*link.authorization.load() {
         request.insert_header(header::AUTHORIZATION, own.as_ref())?;
     }
+    for field in &link.headers.load().fields {
+        request.insert_header(field.name.clone(), field.value.clone())?;
+    }
     let (mut session, _) = connector.get_http_session(peer).await?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_body().await?;

@@ -113,3 +113,13 @@ const LEAST_PART: usize = 4;
 pub(super) fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
+
+/// The names of all headers that backends get, each once.
+pub(super) fn header_names(config: &Config) -> Vec<String> {
+    let backends = config.pool().backends.iter();
+    let mut names: Vec<String> =
+        backends.flat_map(|backend| &backend.headers).map(|header| header.name.to_ascii_lowercase()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}

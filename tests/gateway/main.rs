@@ -77,6 +77,7 @@ mod failover;
 mod fair;
 mod first_token;
 mod first_token_fails;
+mod fronts;
 mod headers;
 mod health;
 mod hints;

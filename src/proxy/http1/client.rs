@@ -10,7 +10,7 @@ use http::StatusCode;
 use pingora::prelude::{sleep, timeout};
 use pingora::protocols::Stream;
 use pingora::protocols::http::date::get_cached_date;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::super::client::{Added, BodyError, Client, Coding};
 use super::super::form::Form;
@@ -30,6 +30,8 @@ pub(super) struct Http1 {
     is_http10: bool,
     /// Whether the connection can be used again.
     keeps: bool,
+    /// Whether the client was told that it can.
+    has_promised: bool,
     /// Whether a response did not come to its end.
     is_broken: bool,
 }
@@ -44,16 +46,17 @@ impl Http1 {
             length => Framing::Length(length.unwrap_or(0)),
         };
         let (body, keeps) = (Body::new(framing), form.is_valid && form.keeps);
-        Http1 { stream, unread, body, received: 0, is_http10, keeps, is_broken: false }
+        Http1 { stream, unread, body, received: 0, is_http10, keeps, has_promised: false, is_broken: false }
     }
 
-    /// The connection, if another request can come on it.
+    /// The connection, if another request can come on it, and the start of that request, as far as it came already.
     ///
     /// # Errors
     ///
     /// The client, whose connection must be closed.
-    pub(super) fn next(self) -> Result<Stream, Http1> {
-        if self.keeps && self.unread.is_empty() { Ok(self.stream) } else { Err(self) }
+    pub(super) fn next(self) -> Result<(Stream, BytesMut), Http1> {
+        let keeps = self.keeps && (self.has_promised || self.unread.is_empty());
+        if keeps { Ok((self.stream, self.unread)) } else { Err(self) }
     }
 
     /// Ends the connection. Over TLS, the client can tell a whole response from one that was cut by the alert that this sends.
@@ -148,9 +151,17 @@ impl Client for Http1 {
         if !self.body.is_complete() || !self.unread.is_empty() {
             return Poll::Pending;
         }
+        if self.has_promised {
+            // The next request comes while this one's response is on its way. What is not read here waits.
+            let mut early = [0; MAX_EARLY];
+            let mut buffer = ReadBuf::new(&mut early);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+            self.unread.extend_from_slice(buffer.filled());
+            return if read.is_ok() && !self.unread.is_empty() { Poll::Pending } else { Poll::Ready(()) };
+        }
         let unread = &mut self.unread;
         let read = scratch::poll_read(&mut self.stream, context, |_, bytes| {
-            // The next request, before it has seen this one's response. It is not served: the connection closes.
+            // The next request, before this one's response. It is not served: the connection closes.
             unread.extend_from_slice(&bytes[..bytes.len().min(MAX_EARLY)]);
             !bytes.is_empty()
         });
@@ -180,11 +191,15 @@ impl Client for Http1 {
         } else if !self.keeps {
             out.extend_from_slice(b"Connection: close\r\n");
         } else {
+            self.has_promised = true;
             out.extend_from_slice(b"Connection: keep-alive\r\n");
         }
         if let Some((backend, affinity)) = added.placement {
             write_field(&mut out, b"X-Ingle-Backend", backend.as_bytes());
             write_field(&mut out, b"X-Ingle-Affinity", affinity.as_bytes());
+        }
+        if added.unbuffered {
+            out.extend_from_slice(b"X-Accel-Buffering: no\r\n");
         }
         out.extend_from_slice(b"\r\n");
         out

@@ -50,12 +50,11 @@ pub(super) async fn serve(
         }
         exchange::serve(&mut client, &mut ctx, accepted).await;
         drop(ctx);
-        stream = match client.next() {
-            Ok(stream) => stream,
+        (stream, unread) = match client.next() {
+            Ok(next) => next,
             Err(client) => return client.close().await,
         };
         entry.set_idle(gateway.clock.now());
-        unread = BytesMut::new();
     }
 }
 
