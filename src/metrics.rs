@@ -137,11 +137,7 @@ impl Metrics {
                 &["pool", "backend", "to", "cause"],
             )?,
             retries: RetryFamilies::new(&families)?,
-            aborts: counter(
-                "ingle_client_aborts_total",
-                "Requests whose client left, by how far they were",
-                &["pool", "phase"],
-            )?,
+            aborts: counter("ingle_client_aborts_total", "Requests whose client left, by phase", &["pool", "phase"])?,
             session_keys: session_keys(&families)?,
             displaced: gauge("ingle_displaced_sessions", "Sessions that are away from home", &["pool"])?,
             prompt_tokens: counter(

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::client::{Client, Req};
 use crate::harness::{Gateway, PATIENCE, Setup, sims};
@@ -105,6 +106,9 @@ impl Drop for Browser {
 }
 
 async fn shows_everything(width: u32) {
+    // Two drivers that start at the same time can choose the same port.
+    static ONE_BROWSER: Mutex<()> = Mutex::const_new(());
+    let _alone = ONE_BROWSER.lock().await;
     let Some(browser) = Browser::start(width).await else { return };
     let sims = sims(2).await;
     let gateway = Setup::new().sims(&sims).start().await;

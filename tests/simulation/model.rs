@@ -123,7 +123,10 @@ impl Model {
         let may = |name: &&String| self.barred(asked, name).is_none();
         let here = order.iter().find(|name| self.is_in_line(asked, name)).filter(may);
         let line = || order.iter().filter(may).find(|name| self.has_line(asked, name));
-        match here.or_else(line).filter(|_| asked.patience != Patience::Spills) {
+        let displaces = asked.patience == Patience::Displaces && self.settings.overload.max_waiting > 0;
+        let full_line = || order.iter().find(may).filter(|_| displaces);
+        let waits = !matches!(asked.patience, Patience::Spills | Patience::NeedsNoRoom);
+        match here.or_else(line).or_else(full_line).filter(|_| waits) {
             Some(name) => Expected::Wait(name.clone(), Reason::MaxInFlight),
             None if order.iter().any(|name| may(&name)) => Expected::Full,
             None => self.fail_open(asked, order),

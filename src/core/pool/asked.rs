@@ -111,10 +111,13 @@ impl<'a> Asked<'a> {
     pub(super) fn waits_at(&self, first: impl Fn(&dyn Fn(usize) -> bool) -> Option<usize>) -> Option<usize> {
         let may = |index: usize| self.barred(index).is_none();
         match self.ask.patience {
-            Patience::Spills => None,
+            Patience::Spills | Patience::NeedsNoRoom => None,
             Patience::Called(at) | Patience::InLine(at) if may(at) => Some(at),
             // Also if the one that it waited for can't take it any more.
-            _ => first(&|index| may(index) && self.has_line(index)),
+            patience => first(&|index| may(index) && self.has_line(index)).or_else(|| {
+                let displaces = patience == Patience::Displaces && self.pool.settings.overload.max_waiting > 0;
+                if displaces { first(&may) } else { None }
+            }),
         }
     }
 
