@@ -162,8 +162,8 @@ async fn strike(
         wait::until("all slots are at work", async || a.busy_slots().await == stage.together()).await;
         assert_eq!(heads.load(Ordering::Relaxed), 0, "heads are held");
     }
-    // A random moment of the prefill, which is what this is about.
-    tokio::time::sleep(Duration::from_millis(rng.below(400) as u64)).await;
+    // A random moment of the prefill, which is what this is about, and of the time between two probes.
+    tokio::time::sleep(Duration::from_millis(rng.below(1000) as u64)).await;
     let retries = gateway.metric("ingle_retries_total", &[]).await;
     a.signal(if fault == Fault::Kill { Signal::KILL } else { Signal::STOP });
     let begun = Instant::now();
