@@ -46,7 +46,7 @@ impl Findings {
             }
         };
         if let Some(crowd) = &self.crowd {
-            must(crowd.full.peak < GIB, format!("{:.0} MB with all connections open", crowd.full.peak));
+            must(crowd.full.peak < MOST_CROWD, format!("{:.0} MB with all connections open", crowd.full.peak));
             let counts = [crowd.connections.0 as u64, crowd.connections.1];
             must(counts.iter().all(|count| *count >= crowd.wanted as u64), format!("{counts:?} connections"));
             must(crowd.streaming >= 2_000, format!("{} streams at once", crowd.streaming));
@@ -152,7 +152,7 @@ fn drained(drained: &Drained) -> String {
 }
 
 /// In MB.
-const GIB: f64 = 1073.7;
+const MOST_CROWD: f64 = 400.0;
 /// Times the CPU of an ordinary request of as many bytes.
 const MOST_CPU: f64 = 100.0;
 /// How much dearer a hostile request may be than an ordinary one, by its headers.
