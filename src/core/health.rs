@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A backend whose answers are errors, or break off, is unhealthy although its probes are good. Good probes do not bring
-//! it back then: good answers to [trials] do.
+//! it back then: good answers to trials do (`health/trials.rs`).
 
 mod seen;
 mod trials;

@@ -19,7 +19,7 @@ pub struct Quantiles {
 }
 
 /// Counts by duration: exact below 8 ms, then eight bins for each doubling, so that a bin is at most 12.5 % wide. The last
-/// one has everything longer than [`LONGEST`].
+/// one has everything longer than `LONGEST`.
 #[derive(Clone, Debug)]
 pub struct Histogram([u32; BINS]);
 

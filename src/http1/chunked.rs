@@ -6,7 +6,7 @@ use super::fields::{Field, check_line_ends, is_allowed_trailer, is_token};
 
 /// Finds the end of a chunked body, and its payload.
 ///
-/// Stricter than the grammar where recipients differ: a chunk size has at most [`MAX_SIZE_DIGITS`] digits, there is no
+/// Stricter than the grammar where recipients differ: a chunk size has at most `MAX_SIZE_DIGITS` digits, there is no
 /// whitespace after it or in its extensions, and lines end with CRLF.
 #[derive(Debug)]
 pub struct ChunkedScanner {
