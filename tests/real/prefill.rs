@@ -163,7 +163,7 @@ async fn strike(
         assert_eq!(heads.load(Ordering::Relaxed), 0, "heads are held");
     }
     // A random moment of the prefill, which is what this is about, and of the time between two probes.
-    tokio::time::sleep(Duration::from_millis(rng.below(1000) as u64)).await;
+    tokio::time::sleep(Duration::from_millis(rng.below(700) as u64)).await;
     let retries = gateway.metric("ingle_retries_total", &[]).await;
     a.signal(if fault == Fault::Kill { Signal::KILL } else { Signal::STOP });
     let begun = Instant::now();
