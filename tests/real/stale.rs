@@ -76,7 +76,10 @@ async fn nobody_failed(gateway: &Gateway, requests: usize) -> f64 {
     assert_eq!(gateway.metric("ingle_health_transitions_total", &[("to", "unhealthy")]).await, 0.0);
     for name in ["a", "b"] {
         let backend = gateway.backend(name).await;
-        assert_eq!((&backend["state"], &backend["last_error"]), (&"healthy".into(), &serde_json::Value::Null));
+        assert_eq!(backend["state"], "healthy");
+        // On a busy machine one server can be seconds behind the other, which is noted, and is no failed connection.
+        let error = backend["last_error"].as_str().unwrap_or_default();
+        assert!(error.is_empty() || error.starts_with("no output for "), "{error}");
     }
     let stale = gateway.metric("ingle_retries_total", &[("reason", "stale")]).await;
     assert_eq!(gateway.metric("ingle_retries_total", &[]).await, stale, "no retry for any other reason");
