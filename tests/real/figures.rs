@@ -16,7 +16,7 @@ async fn counters_equal_those_of_the_server() {
     let Some(real) = Real::take("figures").await else { return };
     let a = real.server(2).await;
     let gateway = setup([&a.address]).start().await;
-    let mut rng = Rng::new(11);
+    let (mut rng, mut left_out) = (Rng::new(11), (0.0, 0.0));
     let mut texts = vec!["You are a careful assistant. ".repeat(8); 6];
     for turn in 0..turns() {
         let api = [Api::Chat, Api::Messages, Api::Responses][turn % 3];
@@ -28,20 +28,33 @@ async fn counters_equal_those_of_the_server() {
         let req = api.request(&texts[session], longest, streams).session(&format!("s{session}"));
         let protocol = if rng.below(2) == 0 { Protocol::Http1 } else { Protocol::Http2 };
         if streams {
-            assert!(stream(gateway.address, protocol, &req, || {}).await.whole, "{turn}");
+            let before = own(&a).await;
+            let got = stream(gateway.address, protocol, &req, || {}).await;
+            assert!(got.whole, "{turn}");
+            if api == Api::Messages && !got.body.contains("message_start") {
+                // llama-server leaves its figures out if the first token is no whole character.
+                let after = own(&a).await;
+                left_out = (left_out.0 + after.0 - before.0, left_out.1 + after.1 - before.1);
+            }
         } else {
             assert_eq!(gateway.send(&req).await.status, 200, "{turn}");
         }
     }
-    judge(&gateway, &a).await;
+    judge(&gateway, &a, left_out).await;
     promtool::accepts(&gateway).await;
 }
 
-async fn judge(gateway: &Gateway, a: &Llama) {
+/// Computed and cached prompt tokens, as the server counts them.
+async fn own(a: &Llama) -> (f64, f64) {
+    (a.counter("prompt_tokens_total").await, a.counter("prompt_tokens_cached_total").await)
+}
+
+async fn judge(gateway: &Gateway, a: &Llama, left_out: (f64, f64)) {
     gateway.until_idle().await;
     let counted = async |cached| gateway.metric("ingle_prompt_tokens_total", &[("cached", cached)]).await;
     let (computed, cached) = (counted("false").await, counted("true").await);
-    let own = (a.counter("prompt_tokens_total").await, a.counter("prompt_tokens_cached_total").await);
+    let own = own(a).await;
+    let own = (own.0 - left_out.0, own.1 - left_out.1);
     println!("ingle counts {computed} computed and {cached} cached tokens, llama-server {} and {}", own.0, own.1);
     assert!(cached > computed, "the turns of a session reuse what was before");
     assert_eq!((computed, cached), own);
